@@ -1,0 +1,346 @@
+"""The records that stores keep, and the table of legal moves. Times: microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
+    BLOCKED = "blocked"
+
+
+ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED})
+
+MOVES: dict[Status, frozenset[Status]] = {
+    # PENDING: nobody's, may be claimed. RUNNING: in a worker's memory. WAITING: parked, a row.
+    Status.PENDING: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED, Status.BLOCKED, Status.ROLLING_BACK}),
+    Status.RUNNING: frozenset(
+        {
+            Status.PENDING,
+            Status.WAITING,
+            Status.PAUSED,
+            Status.COMPLETED,
+            Status.FAILED,
+            Status.CANCELLED,
+            Status.BLOCKED,
+            Status.ROLLING_BACK,
+        }
+    ),
+    Status.WAITING: frozenset(
+        {Status.PENDING, Status.RUNNING, Status.PAUSED, Status.CANCELLED, Status.BLOCKED, Status.ROLLING_BACK}
+    ),
+    Status.PAUSED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
+    Status.BLOCKED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
+    Status.ROLLING_BACK: frozenset({Status.ROLLED_BACK, Status.ROLLBACK_FAILED, Status.PENDING, Status.FAILED, Status.BLOCKED}),
+    Status.ROLLBACK_FAILED: frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK}),
+    # From here only an operator's logged action goes on: retry, rollback.
+    Status.COMPLETED: frozenset({Status.ROLLING_BACK}),
+    Status.FAILED: frozenset({Status.PENDING, Status.ROLLING_BACK}),
+    Status.CANCELLED: frozenset({Status.PENDING, Status.ROLLING_BACK}),
+    Status.ROLLED_BACK: frozenset({Status.PENDING}),
+}
+
+
+def is_legal(before: Status, after: Status) -> bool:
+    """May an execution go from one status to the other? Staying is always legal."""
+    return before == after or after in MOVES[before]
+
+
+class Entry(NamedTuple):
+    """One row of a journal (`step_executions`), in the order of the table's columns.
+
+    A tuple, because the hot path makes one for each step. `seq` is gapless from 1 in an execution.
+    `status`: "completed", "failed", "set" (a timer's deadline), "open" (an intent).
+    `kind`: what it records; "intent" and "attempt" are passed over by replay.
+    `parent_key`: for a call made inside a step's body, the key of the outermost such body.
+    """
+
+    execution_id: str
+    seq: int
+    generation: int
+    key: str
+    kind: str
+    status: str
+    attempt: int
+    fence: int
+    parent_key: str | None
+    input: str | None
+    output: str | None
+    error: str | None
+    encoding: str
+    checksum: int
+    build: str
+    started_at: int
+    completed_at: int
+
+
+@dataclass(slots=True)
+class Execution:
+    """A row of `workflow_executions`. `input`, `output`, `error`, `attributes`: ASCII JSON text."""
+
+    id: str
+    workflow: str
+    version: int = 1
+    status: Status = Status.PENDING
+    queue: str = "default"
+    priority: int = 0
+    owner: int | None = None
+    fence: int = 0
+    nudges: int = 0
+    generation: int = 0
+    input: str = "{}"
+    output: str | None = None
+    error: str | None = None
+    encoding: str = "json"
+    checksum: int = 0
+    wish: str | None = None
+    wish_by: str | None = None
+    wish_reason: str | None = None
+    reason: str | None = None
+    wake_at: int | None = None
+    parent_id: str | None = None
+    parent_key: str | None = None
+    started_by: str | None = None
+    attributes: str | None = None
+    build: str = ""
+    crashes: int = 0
+    crash_seq: int = 0
+    token: str = ""
+    created_at: int = 0
+    updated_at: int = 0
+    ended_at: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """A change of an execution's row by its owner; applied only if `fence` still stands.
+
+    To `WAITING` it also needs `nudges` unchanged. `output` and `error` go into the row as they are.
+    A change to anything but `RUNNING` gives up ownership.
+    """
+
+    execution_id: str
+    fence: int
+    nudges: int
+    status: Status
+    at: int
+    output: str | None = None
+    error: str | None = None
+    checksum: int = 0
+    reason: str | None = None
+    wake_at: int | None = None
+    parent_id: str | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """A row of `approval_requests`. `details`, `schema`, `answer`: ASCII JSON text."""
+
+    id: str
+    execution_id: str
+    key: str
+    generation: int
+    kind: str
+    message: str
+    details: str | None = None
+    schema: str | None = None
+    default_answer: str | None = None
+    assignee: str | None = None
+    status: str = "open"
+    answer: str | None = None
+    answered_by: str | None = None
+    answered_via: str | None = None
+    checksum: int = 0
+    expires_at: int | None = None
+    created_at: int = 0
+    decided_at: int | None = None
+
+
+@dataclass(slots=True)
+class Message:
+    """A row of `messages`. `ordinal` orders the messages of an execution; `taken_seq` is set once received."""
+
+    id: str
+    execution_id: str
+    name: str
+    value: str
+    checksum: int = 0
+    ordinal: int = 0
+    taken_seq: int | None = None
+    sent_by: str | None = None
+    created_at: int = 0
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """A row of `workers`. `workflows`: JSON list of [name, version] that it has registered."""
+
+    id: int
+    epoch: int = 1
+    state: str = "live"
+    host: str = ""
+    pid: int = 0
+    process: str = ""
+    build: str = ""
+    workflows: str = "[]"
+    queues: str = "[]"
+    started_at: int = 0
+    lease_until: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit of a worker holds: recorded as a whole, with one verdict a create and one a change.
+
+    `entries` of an execution come by rising seq. `closes`: ids of requests withdrawn. `takes`: messages
+    received, as (message id, seq of the entry). `token` is unique to the batch.
+    """
+
+    worker: int
+    epoch: int
+    token: str
+    now: int
+    creates: list[Execution] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    closes: list[str] = field(default_factory=list)
+    takes: list[tuple[str, int]] = field(default_factory=list)
+
+
+class Verdict(StrEnum):
+    """What became of one create, change or delivery."""
+
+    OK = "ok"
+    EXISTS = "exists"
+    FENCED = "fenced"
+    NUDGED = "nudged"
+    GONE = "gone"
+    REPEAT = "repeat"
+    DECIDED = "decided"
+    ENDED = "ended"
+    OWNED = "owned"
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """The answer to a batch. Not `alive`: the worker was declared dead, nothing was recorded."""
+
+    alive: bool
+    creates: list[Verdict] = field(default_factory=list)
+    changes: list[Verdict] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Inbox:
+    """What has come for an execution: read with, or after, `nudges`, never before it."""
+
+    nudges: int
+    wish: str | None
+    wish_by: str | None
+    wish_reason: str | None
+    requests: list[Request] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    children: list[Execution] = field(default_factory=list)
+
+
+# Deliveries: what anybody may bring to an execution ---------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """The answer to a request: the first stands; OK, REPEAT (an equal one), DECIDED, GONE."""
+
+    request_id: str
+    value: str
+    by: str | None
+    via: str | None
+    checksum: int
+
+
+@dataclass(slots=True, frozen=True)
+class Expiry:
+    """The request's time is over: OK, DECIDED (something was first), GONE."""
+
+    request_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class Post:
+    """A message: OK, REPEAT (this id was delivered), ENDED, GONE."""
+
+    message: Message
+
+
+@dataclass(slots=True, frozen=True)
+class Wish:
+    """What the owner shall do ("cancel"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
+
+    execution_id: str
+    wish: str
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Settle:
+    """Carry a wish to cancel out for an execution without owner: OK, OWNED, ENDED, GONE. Raises the fence."""
+
+    execution_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class Resume:
+    """Make a paused or blocked execution pending: OK, OWNED (it is neither), ENDED, GONE."""
+
+    execution_id: str
+    by: str | None
+
+
+Delivery = Answer | Expiry | Post | Wish | Settle | Resume
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a delivery. `request`, where one is concerned, as it stands now."""
+
+    verdict: Verdict
+    execution_id: str | None = None
+    request: Request | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Query:
+    """Which executions. Empty fields do not filter. `since`, `until` compare `created_at`."""
+
+    status: tuple[Status, ...] = ()
+    workflow: str | None = None
+    version: int | None = None
+    parent: str | None = None
+    by: str | None = None
+    id_prefix: str | None = None
+    since: int | None = None
+    until: int | None = None
+    order: str = "newest"
+
+
+@dataclass(slots=True)
+class Page:
+    """Some executions, and the cursor that continues the list (None at its end)."""
+
+    items: list[Execution]
+    cursor: str | None

@@ -1,0 +1,192 @@
+"""The seam between the engine and a database: two protocols, spoken in domain verbs.
+
+The model. An execution is a row, its journal are rows, and only *the owner* writes the journal. Two
+fences keep it so. A worker's row carries an epoch, which every commit checks under that row's lock:
+once `declare_dead` has returned, nothing of that worker is ever recorded again. An execution's row
+carries a fence, raised by each claim, which every change of the row checks under the row's lock. An
+execution leaves its owner in two ways: the owner releases it (a `Change` that is not `RUNNING`), or
+the owner was declared dead. Safety never rests on a clock.
+
+Whatever a parked execution waits for arrives by `deliver`, which locks the execution's row, writes
+its own row, adds 1 to `nudges`, and turns `waiting` into `pending`. A park carries the `nudges` it
+knew, so that no wake-up is lost between looking and parking.
+
+Errors: `StoreUnavailableError` when the database cannot be reached (try again later; nothing was
+done), `CommitUnknownError` when a commit may or may not have happened (ask `settle`),
+`BadBatchError` when the batch itself is refused (a value too large, a duplicate entry: nothing of it
+was recorded), `DecodeError` for a damaged row. Everything else is a defect.
+
+`perdure.testing.check_store` is the conformance suite; the memory store reads as the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from perdure.records import Batch, Delivery, Entry, Execution, Inbox, Page, Query, Receipt, Request, Verdicts, WorkerRecord
+
+
+class Insight(Protocol):
+    """Reads, for the command line and pages. They take no locks and see what is committed."""
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        """The rows of these executions; absent ids are left out."""
+        ...
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        """Executions by `created_at` and id (newest first, or `order="oldest"`), at most `limit`.
+
+        The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows.
+        """
+        ...
+
+    async def count(self, query: Query) -> dict[str, int]:
+        """How many executions match, by status."""
+        ...
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        """The whole journal by seq: folded, voided and superseded entries too."""
+        ...
+
+    async def requests(
+        self, *, ids: Sequence[str] = (), execution_ids: Sequence[str] = (), status: str | None = "open", limit: int = 1000
+    ) -> list[Request]:
+        """Requests, oldest first: these ids, or of these executions, or (neither given) all."""
+        ...
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        """All descendants that have not ended."""
+        ...
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Workers that are live, and those declared dead that still own executions."""
+        ...
+
+
+class Store(Insight, Protocol):
+    """What an engine needs of a database."""
+
+    url: str
+    """For people: where this is, without a password."""
+
+    inline: bool
+    """`commit` answers at once, without awaiting, in well under a millisecond."""
+
+    poll: float
+    """Seconds between two regular looks for work, where nobody says otherwise."""
+
+    lease: float | None
+    """Seconds a worker lives without a heartbeat, where the store wants it otherwise than the engine."""
+
+    async def open(self) -> None:
+        """Connect, and bring the schema up to date where that is allowed without being asked.
+
+        Raises `StoreUnavailableError`, or `SchemaVersionError` for a database that a newer library wrote.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give everything back. Called once, also after a failed `open`."""
+        ...
+
+    async def migrate(self) -> list[tuple[str, bool]]:
+        """Create or upgrade the schema. Gives (table, was created now) for each table. Idempotent, resumable."""
+        ...
+
+    async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        """A worker appears. Gives its record with a new id, epoch 1, a lease from the store's now on.
+
+        Where the death of a process can be seen (a lock that dies with it), the lock is taken here.
+        """
+        ...
+
+    async def release(self, worker: int, epoch: int) -> None:
+        """The worker leaves for good: its state is `gone`; what it still owned becomes pending."""
+        ...
+
+    async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
+        """Renew the lease. Gives (still alive, the store's now). A worker declared dead stays dead.
+
+        Called from a thread of its own, with an event loop of its own: it must not use what the
+        other verbs use.
+        """
+        ...
+
+    async def suspects(self, worker: int) -> list[int]:
+        """Other live workers whose death shows: their lock is free, or their lease is over."""
+        ...
+
+    async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
+        """Raise the worker's epoch, after waiting for a commit of it that is under way.
+
+        Checks again, under the row's lock, that the lease is over or the lock free (not with
+        `anyway`). True if it is dead now. After it no commit of that epoch records anything.
+        """
+        ...
+
+    def commit(self, batch: Batch) -> Verdicts | Awaitable[Verdicts]:
+        """Record a batch as a whole. `Verdicts` at once if `inline`, else an awaitable.
+
+        In one transaction, under the lock of the worker's row: if its epoch does not stand, nothing
+        is recorded and `alive` is False. Then
+        - each create inserts the row unless its id is taken (EXISTS, nothing is changed);
+        - each change is applied if the row exists (GONE), its fence stands (FENCED) and, to
+          `waiting`, its nudges stand (NUDGED: the change alone is refused);
+        - entries are inserted, except those of an execution whose change was FENCED or GONE. A seq that is
+          there already is a `BadBatchError`;
+        - requests are inserted unless their id is there; `closes` turns open ones to `withdrawn`; `takes` marks
+          messages;
+        - a change that ends a child (`parent_id` set) nudges its parent's row. The committer sees to it that a batch
+          never holds both the end of a child and a change of its parent.
+        A row's `token` becomes the batch's in creates and changes. The locks are taken in the order: worker,
+        executions by id.
+        """
+        ...
+
+    async def settle(self, batch: Batch) -> Verdicts | None:
+        """After `CommitUnknownError`: was the batch recorded? Its verdicts, or None if it was not.
+
+        Takes the worker's row lock first, so that a commit still running is waited for.
+        """
+        ...
+
+    async def claim(
+        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+    ) -> list[Execution]:
+        """Take executions over: `running`, owner, fence + 1, `wake_at` null. Gives the rows after the claim.
+
+        Which: `pending` whose `wake_at` is null or past; `waiting` whose `wake_at` is past; `running` of a worker
+        that is dead. By priority (high first), then age. Only these workflows (name, version) and queues.
+        Taken from a dead worker, `crashes` is raised (or set to 1 if the journal grew since `crash_seq`).
+        A worker whose epoch does not stand gets nothing. `now` is used by stores without a clock of their own.
+        """
+        ...
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        """The journals that replay needs, by seq: without what is folded into a completed body.
+
+        Raises `DecodeError` (naming the execution) only if no row can be read; a damaged payload is found
+        by its checksum when it is decoded.
+        """
+        ...
+
+    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
+        """What has come for these executions: nudges and wish, all requests, messages not yet taken, children."""
+        ...
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        """The nudges of the executions that this worker owns."""
+        ...
+
+    async def deliver(self, delivery: Delivery, now: int) -> Receipt:
+        """Bring something to an execution, in a transaction of its own, under the lock of its row."""
+        ...
+
+    async def next_wake(self) -> int | None:
+        """The earliest `wake_at` of a pending or waiting execution, if that is known cheaply."""
+        ...
+
+    async def changed(self, timeout: float) -> None:
+        """Return when something may have changed, at the latest after `timeout` seconds. A hint: never needed."""
+        ...
