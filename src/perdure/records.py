@@ -207,7 +207,8 @@ class Batch:
     """What one commit of a worker holds: recorded as a whole, with one verdict a create and one a change.
 
     `entries` of an execution come by rising seq. `closes`: ids of requests withdrawn. `takes`: messages
-    received, as (message id, seq of the entry). `token` is unique to the batch.
+    received, as (message id, seq of the entry). `untakes`: (execution id, seq): the message taken by that entry
+    was not used and may be taken again. `token` is unique to the batch.
     """
 
     worker: int
@@ -220,6 +221,7 @@ class Batch:
     requests: list[Request] = field(default_factory=list)
     closes: list[str] = field(default_factory=list)
     takes: list[tuple[str, int]] = field(default_factory=list)
+    untakes: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Verdict(StrEnum):

@@ -24,7 +24,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from perdure.records import Batch, Delivery, Entry, Execution, Inbox, Page, Query, Receipt, Request, Verdicts, WorkerRecord
+from perdure.records import (
+    Batch,
+    Delivery,
+    Entry,
+    Execution,
+    Inbox,
+    Page,
+    Query,
+    Receipt,
+    Request,
+    Verdicts,
+    WorkerRecord,
+)
 
 
 class Insight(Protocol):
@@ -32,13 +44,6 @@ class Insight(Protocol):
 
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         """The rows of these executions; absent ids are left out."""
-        ...
-
-    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        """Executions by `created_at` and id (newest first, or `order="oldest"`), at most `limit`.
-
-        The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows.
-        """
         ...
 
     async def count(self, query: Query) -> dict[str, int]:
@@ -50,9 +55,14 @@ class Insight(Protocol):
         ...
 
     async def requests(
-        self, *, ids: Sequence[str] = (), execution_ids: Sequence[str] = (), status: str | None = "open", limit: int = 1000
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
     ) -> list[Request]:
-        """Requests, oldest first: these ids, or of these executions, or (neither given) all."""
+        """Requests, oldest first: these ids, or of these executions, or (neither given) all. `status` None: any."""
         ...
 
     async def tree(self, execution_id: str) -> list[Execution]:
@@ -61,6 +71,14 @@ class Insight(Protocol):
 
     async def workers(self) -> list[WorkerRecord]:
         """Workers that are live, and those declared dead that still own executions."""
+        ...
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        """Executions by `created_at` and id (newest first, or `order="oldest"`), at most `limit`.
+
+        The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows.
+        `since` is included, `until` is not. (Last here, as its name hides the type in this class.)
+        """
         ...
 
 
@@ -72,6 +90,9 @@ class Store(Insight, Protocol):
 
     inline: bool
     """`commit` answers at once, without awaiting, in well under a millisecond."""
+
+    threaded: bool
+    """Heartbeats come from a thread of their own, so that a busy event loop is not taken for dead."""
 
     poll: float
     """Seconds between two regular looks for work, where nobody says otherwise."""
@@ -133,12 +154,14 @@ class Store(Insight, Protocol):
         - each create inserts the row unless its id is taken (EXISTS, nothing is changed);
         - each change is applied if the row exists (GONE), its fence stands (FENCED) and, to
           `waiting`, its nudges stand (NUDGED: the change alone is refused);
-        - entries are inserted, except those of an execution whose change was FENCED or GONE. A seq that is
-          there already is a `BadBatchError`;
-        - requests are inserted unless their id is there; `closes` turns open ones to `withdrawn`; `takes` marks
-          messages;
+        - entries are inserted. A seq that is there already is a `BadBatchError`;
+        - requests are inserted unless their id is there; `closes` turns open ones to `withdrawn`; `untakes` frees
+          the message whose `taken_seq` is that seq, then `takes` marks messages;
         - a change that ends a child (`parent_id` set) nudges its parent's row. The committer sees to it that a batch
           never holds both the end of a child and a change of its parent.
+        Of an execution whose change was FENCED or GONE nothing else is recorded either: no entry, request,
+        close, take or untake. A change's `checksum` goes into the row with its `output` or `error`; where both
+        are None the row keeps its own. What nudges a waiting row also clears its `wake_at`.
         A row's `token` becomes the batch's in creates and changes. The locks are taken in the order: worker,
         executions by id.
         """
@@ -165,6 +188,9 @@ class Store(Insight, Protocol):
 
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
         """The journals that replay needs, by seq: without what is folded into a completed body.
+
+        Every id asked for has its list, be it empty. An entry is folded if its `parent_key` is the key of an
+        outcome (kind neither "intent" nor "attempt", status "completed" or "failed") and `generation` is 0.
 
         Raises `DecodeError` (naming the execution) only if no row can be read; a damaged payload is found
         by its checksum when it is decoded.

@@ -1,0 +1,74 @@
+"""The stores, and `open_store`, which finds the one that a URL means."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import cast
+
+from perdure.errors import PerdureError
+from perdure.settings import hide_password
+from perdure.store import Store
+from perdure.stores.memory import MemoryStore
+from perdure.stores.sqlite import SqliteStore
+
+KNOWN = "memory://, sqlite:///file.db, sqlite:////absolute/file.db, postgresql://user@host/database"
+
+
+def open_store(url: str | Path | Store | None) -> Store:
+    """The store that a URL means, not yet connected; a `Store` object is given back as it is, None is memory.
+
+    Raises `PerdureError` for what is no URL of a store, in words and without a password.
+
+    >>> open_store("sqlite:///orders.db").url
+    'sqlite:///orders.db'
+    """
+    match url:
+        case None:
+            return MemoryStore()
+        case Path():
+            raise _comes_later(f"A folder of files ({url})")
+        case str():
+            return _by_scheme(url)
+        case _:
+            return url
+
+
+def _by_scheme(url: str) -> Store:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        raise PerdureError(f"{hide_password(url)!r} is no URL of a store. Those known are: {KNOWN}")
+    match scheme.lower().partition("+")[0]:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return SqliteStore(_sqlite_path(url, rest))
+        case "postgres" | "postgresql":
+            return _postgres(url)
+        case "file" | "mysql" | "mariadb":
+            raise _comes_later(hide_password(url))
+        case _:
+            raise PerdureError(f"No store goes by {scheme + '://'!r}. Those known are: {KNOWN}")
+
+
+def _sqlite_path(url: str, rest: str) -> str:
+    if not rest.startswith("/") or rest == "/" or rest.startswith("/:memory:"):
+        raise PerdureError(f"{url!r} names no file. Write sqlite:///file.db, or memory:// for a store without one")
+    if "?" in rest:
+        raise PerdureError(f"{url!r}: an SQLite store takes no parameters after a question mark")
+    return rest[1:]
+
+
+def _postgres(url: str) -> Store:
+    try:
+        module = importlib.import_module("perdure.stores.postgres")  # only now: its driver is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        message = "PostgreSQL needs the driver asyncpg, which is not installed: pip install 'perdure[postgres]'"
+        raise PerdureError(message) from error
+    return cast(Store, module.PostgresStore(url))
+
+
+def _comes_later(what: str) -> PerdureError:
+    return PerdureError(f"{what}: this store comes with a later version of Perdure. Those known now are: {KNOWN}")

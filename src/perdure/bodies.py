@@ -1,0 +1,258 @@
+"""The bodies of steps: on the real loop or in threads, with their timeouts, retries and intents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from typing import TYPE_CHECKING, Any
+
+from perdure.codec import encode_error
+from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
+from perdure.journal import ATTEMPT, INTENT
+from perdure.clock import SECOND
+from perdure.retry import delay
+from perdure.scope import BACKOFF, CURRENT, GONE, STARTED, Call
+
+if TYPE_CHECKING:
+    from perdure.executor import Run
+
+VALUE_LIMIT = 64 * 1024 * 1024
+"""The largest text of one value, in characters (ASCII, so bytes)."""
+
+FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
+"""What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""
+
+
+def enter(run: Run, call: Call) -> None:
+    """A step is to begin, all before it being recorded."""
+    spec = call.spec
+    call.state = STARTED
+    if run.sequencer.pending:
+        pending = run.sequencer.pending.pop(call.key, None)
+        if pending is not None:
+            call.attempt = pending.failures + 1
+            call.intent = pending.intent
+            if pending.not_before > run.now():
+                return back_off(run, call, pending.not_before)
+            if spec.intent and call.intent:
+                return _verify(run, call)
+    if spec.intent and not call.intent:
+        call.intent = True
+        call.started_at = run.now()
+        return run.put(call, INTENT, "open", None, None)
+    start(run, call)
+
+
+def start(run: Run, call: Call) -> None:
+    """Run an attempt of a step's body."""
+    spec = call.spec
+    call.state = STARTED
+    call.run = run
+    call.started_at = run.now()
+    try:
+        if call.args is not None:
+            args, kwargs = call.args, _NO_KWARGS
+        else:
+            args, kwargs = spec.arguments.unbind(call.input)
+        coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
+    except Exception as error:
+        return failed(run, call, error)
+    _launch(run, call, coroutine, finished)
+
+
+_NO_KWARGS: dict[str, Any] = {}
+
+
+def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:
+    outcome = run.worker.carriers.start(coroutine, call)
+    if outcome.__class__ is tuple:
+        ok, value = outcome
+        if ok:
+            return _succeeded(run, call, value) if done is finished else done(run, call, None, value)
+        return failed(run, call, value)
+    task = outcome
+    assert isinstance(task, asyncio.Task)
+    run.bodies += 1
+    run.working.add(call)
+    call.task = task
+    timer = None
+    timeout = call.spec.options.timeout
+    if timeout is not None:
+        timer = run.worker.clock.call_at(run.now() + timeout, functools.partial(_time_out, call))
+    task.add_done_callback(functools.partial(_ended, run, call, timer, done))
+
+
+def _time_out(call: Call) -> None:
+    if call.stopped is None:
+        call.stopped = "timeout"
+    if call.spec.is_async:
+        call.task.cancel()
+
+
+def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
+    run.bodies -= 1
+    run.working.discard(call)
+    call.task = None
+    if timer is not None:
+        timer.cancel()
+    if run.abandoned:
+        if not task.cancelled():
+            task.exception()
+        return
+    if task.cancelled():
+        if call.stopped is None:
+            return failed(run, call, asyncio.CancelledError())  # the body raised it by itself
+        error: BaseException | None = None
+    else:
+        error = task.exception()
+    if isinstance(error, FATAL):
+        return run.worker.give_up(error)
+    if call.stopped == "timeout" and (error is not None or task.cancelled() or not call.spec.is_async):
+        # A thread cannot be stopped: whatever it came to after its time, the attempt timed out.
+        seconds = call.spec.options.timeout / SECOND
+        return failed(run, call, TimeoutError(f"{call.key} took longer than {seconds:g} s"))
+    if task.cancelled():
+        return stopped(run, call)
+    if error is not None:
+        return failed(run, call, error)
+    if done is finished:
+        return _succeeded(run, call, task.result())
+    done(run, call, task, task.result())
+
+
+def finished(run: Run, call: Call, task: Any, value: Any) -> None:
+    """The body gave a value."""
+    _succeeded(run, call, value)
+
+
+def _succeeded(run: Run, call: Call, value: Any) -> None:
+    try:
+        text, call.value = call.spec.returns.record(value, "result")
+        if len(text) > VALUE_LIMIT:
+            raise TooLargeError(f"the result of {call.key} takes {len(text):,} bytes; the limit is {VALUE_LIMIT:,}")
+    except PerdureError as error:
+        error.execution_id, error.key = run.id, call.key
+        return give_error(run, call, error)
+    run.put(call, call.spec.kind, "completed", text, None)
+
+
+def failed(run: Run, call: Call, error: BaseException) -> None:
+    """An attempt failed: tried again later, or the step's outcome."""
+    if isinstance(error, FATAL):
+        return run.worker.give_up(error)
+    wait = None
+    if call.state != GONE and call.stopped != "cancel" and not isinstance(error, EncodeError):
+        wait = delay(call.spec.options.retry, call.attempt, error, run.worker.clock.jitter())
+    if wait is None:
+        return give_error(run, call, error)
+    call.wake = run.now() + round(wait * SECOND)
+    run.put(call, ATTEMPT, "failed", str(call.wake), encode_error(error))
+
+
+def give_error(run: Run, call: Call, error: BaseException) -> None:
+    """The step's outcome is an error."""
+    run.put(call, call.spec.kind, "failed", None, encode_error(error))
+
+
+def stopped(run: Run, call: Call) -> None:
+    """A body ended because it was told to: nothing is recorded."""
+    run.sequencer.gone.pop(call.key, None)
+    run.rest()
+
+
+def back_off(run: Run, call: Call, until: int) -> None:
+    """The next attempt waits for its time; the execution may park meanwhile."""
+    call.state = BACKOFF
+    call.stopped = None
+    call.wake = until
+    run.backoffs[call.key] = call
+    run.arm()
+
+
+def attempt_recorded(run: Run, call: Call) -> None:
+    """A failed attempt is in the journal."""
+    call.attempt += 1
+    if call.counts is not None:
+        call.counts = None
+        call.branches = 0
+    if run.inner:
+        run.forget_failures(call.key)
+    if call.state != GONE:
+        back_off(run, call, call.wake)
+
+
+def _verify(run: Run, call: Call) -> None:
+    """A once-only step began before a crash: did it happen?"""
+    verify = call.spec.options.verify
+    if verify is None:
+        return run.block(
+            UnknownOutcomeError(
+                f"{call.key} was begun once and only once, and the worker died before its outcome was recorded:"
+                " nobody knows whether it happened. Give the step a verify=, or cancel the execution",
+                execution_id=run.id,
+                key=call.key,
+            )
+        )
+    call.started_at = run.now()
+    call.run = run
+    try:
+        args, kwargs = call.spec.arguments.unbind(call.input)
+        if asyncio.iscoroutinefunction(verify):
+            coroutine = verify(*args, **kwargs)
+        else:
+            coroutine = in_thread(run, call, args, kwargs, verify)
+    except Exception as error:
+        return _verify_failed(run, call, error)
+    _launch(run, call, _guarded(coroutine), _verified)
+
+
+async def _guarded(coroutine: Any) -> tuple[Any, Exception | None]:
+    try:
+        return await coroutine, None
+    except Exception as error:
+        return None, error
+
+
+def _verified(run: Run, call: Call, task: Any, outcome: tuple[Any, Exception | None]) -> None:
+    value, error = outcome
+    if error is not None:
+        return _verify_failed(run, call, error)
+    if value is not None:
+        return _succeeded(run, call, value)
+    if call.state == GONE:
+        return stopped(run, call)
+    start(run, call)
+
+
+def _verify_failed(run: Run, call: Call, error: Exception) -> None:
+    run.block(
+        UnknownOutcomeError(
+            f"verify= of {call.key} raised {type(error).__name__}: {error}; whether the step happened is unknown."
+            " Resume the execution to ask it again",
+            execution_id=run.id,
+            key=call.key,
+        )
+    )
+
+
+async def in_thread(run: Run, call: Call, args: Any, kwargs: Any, function: Any = None) -> Any:
+    """Run a plain function in one of the worker's threads, in the scope of a call."""
+    context = contextvars.copy_context()
+
+    def body() -> Any:
+        CURRENT.set(call)
+        call.owner = threading.get_ident()
+        return (function or call.spec.function)(*args, **kwargs)
+
+    future = asyncio.get_running_loop().run_in_executor(run.worker.threads, context.run, body)
+    while True:
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled. It sees `current().cancelled`, and is waited for.
+            if future.done():
+                raise
+            if call.stopped is None:
+                call.stopped = "cancel"

@@ -1,0 +1,358 @@
+"""The durable calls that are not steps: waits, messages, children, joins, and values made once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random as _random
+import uuid as _uuid
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from perdure.clock import SECOND, Duration, micros, to_datetime
+from perdure.codec import ANY
+from perdure.errors import NoExecutionError
+from perdure.journal import RACE, RANDOM, RECEIVE, UUID4
+from perdure.schema import schema_of
+from perdure.scope import CURRENT, Branch, Call, Scope
+from perdure.sequencer import NOTHING, durable_call
+from perdure.workflow import CODEC, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class WaitSpec:
+    """A wait as sequencer and executor see it; decodes its outcome to a type."""
+
+    __slots__ = ("coder", "kind", "name", "on_change")
+    intent = False
+
+    def __init__(self, kind: str, hint: Any = ANY) -> None:
+        self.kind = kind
+        self.name = kind
+        self.on_change = "strict"
+        self.coder = CODEC.coder(hint)
+
+    def decode(self, text: str) -> Any:
+        return self.coder.decode(text)
+
+    def normalize(self, text: str) -> str:
+        return text
+
+
+@dataclass(slots=True, frozen=True)
+class Asked:
+    """What an interrupt was asked with. `expires_after`: microseconds; `default`: text of the answer then."""
+
+    message: str
+    details: str | None
+    schema: str | None
+    assignee: str | None
+    expires_after: int | None
+    default: str | None
+
+
+def _workflow_scope(what: str) -> Scope:
+    scope = CURRENT.get()
+    if scope is None:
+        raise NoExecutionError(f"{what} has a meaning inside an execution only: start the workflow with an Engine")
+    if not isinstance(scope, Scope):
+        raise NoExecutionError(f"{what} belongs in workflow code: a step's body waits for nothing durable")
+    return scope
+
+
+# Waits ----------------------------------------------------------------------------------------------------
+
+
+async def sleep(duration: Duration) -> None:
+    """Wait for a time (seconds or a timedelta), however long: the process may end meanwhile.
+
+    Raises `NoExecutionError` outside of workflow code.
+    """
+    _workflow_scope("sleep")
+    await asyncio.sleep(duration.total_seconds() if isinstance(duration, timedelta) else duration)
+
+
+_interrupts: dict[Any, tuple[WaitSpec, str | None]] = {}
+
+
+def _interrupt_spec(schema: Any) -> tuple[WaitSpec, str | None]:
+    try:
+        known = _interrupts.get(schema)
+    except TypeError:
+        return WaitSpec("interrupt", schema), schema_of(schema)
+    if known is None:
+        known = _interrupts[schema] = WaitSpec("interrupt", schema), schema_of(schema)
+    return known
+
+
+@overload
+def interrupt(
+    message: str,
+    *,
+    schema: type[T],
+    details: Any = ...,
+    assignee: str | None = ...,
+    expires: Duration | None = ...,
+    default: T = ...,
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def interrupt(
+    message: str,
+    *,
+    schema: Any = ...,
+    details: Any = ...,
+    assignee: str | None = ...,
+    expires: Duration | None = ...,
+    default: Any = ...,
+) -> Coroutine[Any, Any, Any]: ...
+def interrupt(
+    message: str,
+    *,
+    schema: Any = ANY,
+    details: Any = None,
+    assignee: str | None = None,
+    expires: Duration | None = None,
+    default: Any = NOTHING,
+) -> Coroutine[Any, Any, Any]:
+    """Ask something of the world outside and wait for the answer, however long.
+
+    `schema`: the answer's type; what does not fit it is refused where it is given, and changes nothing.
+    `details`: anything recordable, shown with the question. `expires` (seconds or timedelta): then the answer
+    is `default`, or `TimeoutError` is raised. Any number of interrupts may stand in loops and branches.
+
+    >>> address = await interrupt("Where to?", schema=Address)
+    """
+    scope = _workflow_scope("interrupt")
+    key = scope.key("interrupt")
+    spec, schema_text = _interrupt_spec(schema)
+    asked = Asked(
+        message=message,
+        details=None if details is None else CODEC.encode(details, path="details"),
+        schema=schema_text,
+        assignee=assignee,
+        expires_after=None if expires is None else micros(expires),
+        default=None if default is NOTHING else spec.coder.encode(default, "default"),
+    )
+    call = Call(scope.sequencer, spec, key, None, CODEC.encode({"message": message}))
+    call.extra = asked
+    return durable_call(call)
+
+
+_RECEIVE: dict[Any, WaitSpec] = {}
+
+
+async def receive(name: str, timeout: Duration | None = None, *, schema: Any = ANY) -> Any:
+    """Take the next message of this name, waiting for one if need be. Raises `TimeoutError` after `timeout`."""
+    scope = _workflow_scope("receive")
+    spec = _RECEIVE.get(schema) or _RECEIVE.setdefault(schema, WaitSpec(RECEIVE, schema))
+    call = Call(scope.sequencer, spec, scope.key(RECEIVE), None, CODEC.encode({"name": name}))
+    call.extra = name
+    if timeout is None:
+        return await durable_call(call)
+    async with asyncio.timeout(micros(timeout) / SECOND):
+        return await durable_call(call)
+
+
+# Messages and children ------------------------------------------------------------------------------------
+
+
+class ActSpec:
+    """An act of the engine's own, recorded like a step."""
+
+    __slots__ = ("kind", "name", "on_change")
+    intent = False
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.name = kind
+        self.on_change = "strict"
+
+    def decode(self, text: str) -> Any:
+        return CODEC.decode(text)
+
+    def normalize(self, text: str) -> str:
+        return text
+
+
+_SEND = ActSpec("send")
+
+
+def send(execution_id: str, name: str, value: Any = None) -> Coroutine[Any, Any, None]:
+    """Send a message to another execution: kept until it is received, delivered once.
+
+    Raises `NotFoundError` if there is no such execution, `PerdureError` if it has ended.
+    """
+    scope = _workflow_scope("send")
+    key = scope.key("send")
+    text = CODEC.encode({"to": execution_id, "name": name, "value": value})
+    call = Call(scope.sequencer, _SEND, key, None, text)
+    call.extra = (execution_id, name, CODEC.encode(value))
+    return durable_call(call)
+
+
+@dataclass(slots=True, frozen=True)
+class Child(Generic[R]):
+    """A child execution that was started and not awaited."""
+
+    id: str
+
+    async def signal(self, name: str, value: Any = None) -> None:
+        """Send it a message."""
+        await send(self.id, name, value)
+
+
+async def start_child(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Child[R]:
+    """Start a child execution and go on at once; gives its handle.
+
+    The child is cancelled when this execution fails or is cancelled, and goes on when it completes.
+    """
+    scope = _workflow_scope("start_child")
+    child_id = await workflow.call_child(scope, args, kwargs, detached=True)
+    return Child(child_id)
+
+
+# Joins ----------------------------------------------------------------------------------------------------
+
+
+async def gather(*calls: Awaitable[T], limit: int | None = None) -> list[T]:
+    """Run durable calls (or coroutines of one's own) at once; their results in order.
+
+    At most `limit` at a time. The first that fails cancels the others, and its error is raised once they
+    have ended.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError("limit= must be at least 1")
+    gate = asyncio.Semaphore(limit) if limit is not None and limit < len(calls) else None
+    tasks = [_task(_gated(gate, call)) for call in calls]
+    if not tasks:
+        return []
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        rest = [task for task in tasks if not task.done()]
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest)
+        raise
+
+
+async def _gated(gate: asyncio.Semaphore | None, call: Awaitable[T]) -> T:
+    if gate is None:
+        return await call
+    async with gate:
+        return await call
+
+
+def _task(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that may make durable calls: in a step's body, with a scope of its own."""
+    loop = asyncio.get_running_loop()
+    scope = CURRENT.get()
+    if not isinstance(scope, (Call, Branch)):
+        return loop.create_task(coroutine)
+    context = contextvars.copy_context()
+    branch = scope.branch()
+    context.run(CURRENT.set, branch)
+    task = loop.create_task(coroutine, context=context)
+    branch.owner = task
+    return task
+
+
+@dataclass(slots=True, frozen=True)
+class Won:
+    """The result of a race: the winner's name, and what it gave."""
+
+    name: str
+    value: Any
+
+
+async def race(**calls: Awaitable[Any]) -> Won:
+    """The first of several durable calls to end wins; the others are cancelled, their requests withdrawn.
+
+    If the winner raised, its error is raised.
+
+    >>> won = await race(paid=receive("payment"), late=sleep(timedelta(days=2)))
+    """
+    if not calls:
+        raise ValueError("race needs at least one call")
+    scope = CURRENT.get()
+    if isinstance(scope, Scope):
+        key = scope.key(RACE)
+    elif scope is not None:
+        raise NoExecutionError("race belongs in workflow code; in a step's body use asyncio")
+    tasks = {name: _task(_gated(None, call)) for name, call in calls.items()}
+    try:
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        winner = next((name for name, task in tasks.items() if task.done()), None)
+        losers = [task for task in tasks.values() if not task.done()]
+        for task in losers:
+            task.cancel()
+    assert winner is not None
+    if isinstance(scope, Scope):
+        scope.sequencer.check_local(RACE, key, CODEC.encode(winner))
+    if losers:
+        await asyncio.wait(losers)
+    return Won(winner, await tasks[winner])
+
+
+# Values made once -----------------------------------------------------------------------------------------
+
+
+def now() -> datetime:
+    """The time (UTC) of the last recorded outcome: the same in every replay. Outside of workflow code: now."""
+    scope = CURRENT.get()
+    return to_datetime(scope.sequencer.time) if isinstance(scope, Scope) else datetime.now(UTC)
+
+
+def uuid4() -> _uuid.UUID:
+    """A random UUID, recorded: the same in every replay."""
+    scope = CURRENT.get()
+    if not isinstance(scope, Scope):
+        return _uuid.uuid4()
+    text = scope.sequencer.make_local(UUID4, scope.key(UUID4), lambda: f'"{_uuid.uuid4()}"')
+    return _uuid.UUID(text.strip('"'))
+
+
+def random() -> _random.Random:
+    """A source of random numbers whose seed is recorded: the same numbers in every replay."""
+    scope = CURRENT.get()
+    if not isinstance(scope, Scope):
+        return _random.Random()
+    seed = scope.sequencer.make_local(RANDOM, scope.key(RANDOM), lambda: str(_random.SystemRandom().getrandbits(62)))
+    return _random.Random(int(seed))
+
+
+def patched(name: str) -> bool:
+    """Is this execution new enough for a changed piece of code?
+
+    True, and recorded, if the execution gets here for the first time; True in later replays of it;
+    False where the execution came by before the change was made. One answer for one name and execution.
+
+    >>> if patched("send-sms-too"):
+    ...     await send_sms(order)
+    """
+    scope = _workflow_scope("patched")
+    return scope.sequencer.patched(name)
+
+
+__all__: Sequence[str] = [
+    "Child",
+    "Won",
+    "gather",
+    "interrupt",
+    "now",
+    "patched",
+    "race",
+    "random",
+    "receive",
+    "send",
+    "sleep",
+    "start_child",
+    "uuid4",
+]

@@ -1,0 +1,45 @@
+"""Cancelling an execution from outside: a wish for its owner, or, without one, done at once."""
+
+from __future__ import annotations
+
+from perdure.clock import Clock
+from perdure.errors import NotFoundError
+from perdure.records import ENDED, Execution, Settle, Verdict, Wish
+from perdure.store import Store
+
+PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
+
+
+async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, reason: str | None) -> Execution:
+    """Cancel an execution and all below it; gives its row once it has ended (however it did).
+
+    The owner carries the wish out, at rest. Without an owner it is done here. Raises `NotFoundError`.
+    """
+    receipt = await store.deliver(Wish(execution_id, "cancel", by, reason), clock.now())
+    if receipt.verdict == Verdict.GONE:
+        raise NotFoundError(f"there is no execution {execution_id}", execution_id=execution_id)
+    tries = 0
+    while True:
+        row = (await store.get([execution_id])).get(execution_id)
+        if row is None:
+            raise NotFoundError(f"there is no execution {execution_id}", execution_id=execution_id)
+        if row.status in ENDED:
+            return row
+        if row.owner is not None:
+            for suspect in await store.suspects(0):
+                await store.declare_dead(suspect)
+        inbox = (await store.inbox([execution_id]))[execution_id]
+        receipt = await store.deliver(Settle(execution_id), clock.now()) if _childless(inbox.children) else receipt
+        if receipt.verdict in (Verdict.OK, Verdict.ENDED) and _childless(inbox.children):
+            continue
+        if row.owner is None:
+            for child in inbox.children:
+                if child.status not in ENDED:
+                    await cancel(store, clock, child.id, by, reason)
+            continue
+        await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1
+
+
+def _childless(children: list[Execution]) -> bool:
+    return all(child.status in ENDED for child in children)

@@ -1,0 +1,409 @@
+"""Group commit: one batch is on its way, and while it is, the next one gathers. No timer, no added wait.
+
+Everything that the executions of one worker want recorded comes here and goes to the store in batches.
+Nothing is acknowledged before it is durable; the acknowledgements of a batch are handed over one by one.
+
+What can go wrong, and what follows:
+- the store is busy or away: the same batch again, a little later; nobody notices but the log;
+- it is unknown whether a batch was recorded: `settle` tells, then go on or try again, never blindly;
+- the store refuses the batch for what is in it: it is halved until the culprit stands alone, and only
+  that execution hears of it;
+- the worker was declared dead: nothing was recorded, and everything it runs is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from perdure.carrier import Carriers
+from perdure.clock import Clock
+from perdure.errors import BadBatchError, CommitUnknownError, StoreUnavailableError
+from perdure.records import Batch, Change, Entry, Execution, Request, Verdict, Verdicts
+from perdure.store import Store
+
+if TYPE_CHECKING:
+    from perdure.executor import Run
+
+logger = logging.getLogger("perdure")
+
+STAY = 0.0005
+"""Seconds that commits made on the event loop may keep it."""
+
+OVERLAP = 128
+"""Entries that, while acknowledgements are handed over, are worth a batch of their own."""
+
+PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between tries; the last one goes on, at most 5 tries a second."""
+
+Created = Callable[[Verdict, BaseException | None], None]
+Item = tuple["Run | None", Any, Entry]
+
+
+class Work:
+    """A batch, and who is to hear of it."""
+
+    __slots__ = ("changes", "closes", "creates", "items", "requests", "takes", "token", "untakes")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.changes: list[tuple[Run, Change]] = []
+        self.creates: list[tuple[Execution, Created]] = []
+        self.requests: list[Request] = []
+        self.closes: list[tuple[str, str]] = []
+        self.takes: list[tuple[str, str, int]] = []
+        self.untakes: list[tuple[str, int]] = []
+        self.token = ""
+
+    def part(self, wanted: Callable[[str], bool]) -> Work:
+        """The part that concerns some executions; a child's row goes with its parent."""
+        part = Work()
+        part.items = [i for i in self.items if wanted(i[2].execution_id)]
+        part.changes = [c for c in self.changes if wanted(c[1].execution_id)]
+        part.creates = [c for c in self.creates if wanted(c[0].parent_id or c[0].id)]
+        part.requests = [r for r in self.requests if wanted(r.execution_id)]
+        part.closes = [c for c in self.closes if wanted(c[0])]
+        part.takes = [t for t in self.takes if wanted(t[0])]
+        part.untakes = [t for t in self.untakes if wanted(t[0])]
+        return part
+
+    def executions(self) -> list[str]:
+        found: dict[str, None] = {}
+        for item in self.items:
+            found[item[2].execution_id] = None
+        for _, change in self.changes:
+            found[change.execution_id] = None
+        for execution, _ in self.creates:
+            found[execution.parent_id or execution.id] = None
+        for owner in (*[r.execution_id for r in self.requests], *[c[0] for c in self.closes]):
+            found[owner] = None
+        for take in (*self.takes, *self.untakes):
+            found[take[0]] = None
+        return list(found)
+
+
+class Committer:
+    """The one writer of a worker's batches."""
+
+    def __init__(self, store: Store, clock: Clock, carriers: Carriers, lost: Callable[[], None]) -> None:
+        self.store = store
+        self.clock = clock
+        self.carriers = carriers
+        self.loop = asyncio.get_running_loop()
+        self.lost = lost
+        self.worker = 0
+        self.epoch = 0
+        self.dead = False
+        self.inline = store.inline
+        self.tokens = 0
+        self.prefix = ""
+        self.work = Work()
+        self.items = self.work.items
+        self.busy = False  # a batch is on its way, or its acknowledgements are being handed over, or a commit is due
+        self.handing = False
+        self.flight: Work | None = None  # sent while acknowledgements were handed over
+        self.tries = 0
+        self.complained = False
+        self.batches = 0
+        self.idle_waiters: list[asyncio.Future[None]] = []
+
+    def belong_to(self, worker: int, epoch: int) -> None:
+        """Commit for this worker from now on."""
+        self.worker, self.epoch, self.dead = worker, epoch, False
+        self.prefix = f"{worker}.{epoch}.{self.clock.random_bytes(4).hex()}."
+
+    # Gathering ----------------------------------------------------------------------------------------
+
+    def ask(self, request: Request) -> None:
+        self.work.requests.append(request)
+        self.kick()
+
+    def close_request(self, request_id: str, execution_id: str) -> None:
+        self.work.closes.append((execution_id, request_id))
+        self.kick()
+
+    def take_message(self, execution_id: str, message_id: str, seq: int) -> None:
+        self.work.takes.append((execution_id, message_id, seq))
+
+    def free_message(self, execution_id: str, seq: int) -> None:
+        self.work.untakes.append((execution_id, seq))
+        self.kick()
+
+    def create(self, execution: Execution, created: Created) -> None:
+        self.work.creates.append((execution, created))
+        self.kick()
+
+    def change(self, run: Run, change: Change) -> None:
+        self.work.changes.append((run, change))
+        self.kick()
+
+    def forget(self, execution_id: str) -> None:
+        """Drop what an execution wanted recorded and has not been sent."""
+        keep = self.work.part(lambda other: other != execution_id)
+        self._gather_into(keep)
+
+    def _gather_into(self, work: Work) -> None:
+        self.work = work
+        self.items = work.items
+
+    def _anything(self) -> bool:
+        w = self.work
+        return bool(w.items or w.changes or w.creates or w.requests or w.closes or w.takes or w.untakes)
+
+    def kick(self) -> None:
+        """There is something to commit."""
+        if self.busy or self.dead:
+            return
+        self.busy = True
+        self.loop.call_soon(self._pump if self.inline else self._send_next)
+
+    async def idle(self) -> None:
+        """Wait until nothing is on its way."""
+        while self.busy and not self.dead:
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            self.idle_waiters.append(waiter)
+            await waiter
+
+    def _rest(self) -> None:
+        self.busy = False
+        if self._anything() and not self.dead:
+            return self.kick()
+        waiters, self.idle_waiters = self.idle_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _take(self) -> tuple[Work, Batch]:
+        work = self.work
+        self._gather_into(Work())
+        if work.changes and len(work.changes) > 1:
+            self._postpone(work)
+        self.tokens += 1
+        work.token = f"{self.prefix}{self.tokens}"
+        self.batches += 1
+        return work, self._batch(work)
+
+    def _postpone(self, work: Work) -> None:
+        """A child's end and a change of its parent go into different batches: both touch the parent's row."""
+        parents = {change.parent_id for _, change in work.changes if change.parent_id is not None}
+        if parents:
+            later = [c for c in work.changes if c[1].execution_id in parents]
+            if later:
+                work.changes = [c for c in work.changes if c[1].execution_id not in parents]
+                self.work.changes.extend(later)
+
+    def _batch(self, work: Work) -> Batch:
+        return Batch(
+            self.worker,
+            self.epoch,
+            work.token,
+            self.clock.now(),
+            [c[0] for c in work.creates],
+            [i[2] for i in work.items],
+            [c[1] for c in work.changes],
+            work.requests,
+            [c[1] for c in work.closes],
+            [(t[1], t[2]) for t in work.takes],
+            work.untakes,
+        )
+
+    # Commits made on the loop ---------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        end = perf_counter() + STAY
+        while self._anything() and not self.dead:
+            work, batch = self._take()
+            try:
+                verdicts = self.store.commit(batch)
+            except Exception as error:
+                return self._failed(work, error)
+            self._answered(work, verdicts)  # type: ignore[arg-type]
+            if perf_counter() > end:
+                if self._anything():
+                    self.loop.call_soon(self._pump)
+                    return None
+                break
+        return self._rest()
+
+    # Commits made by a server ---------------------------------------------------------------------------
+
+    def _send_next(self) -> None:
+        if self.dead or not self._anything():
+            return self._rest()
+        work, batch = self._take()
+        self._send(work, batch)
+
+    def _send(self, work: Work, batch: Batch) -> None:
+        self.flight = work
+        outcome = self.carriers.start(self.store.commit(batch))  # type: ignore[arg-type]
+        if isinstance(outcome, tuple):
+            self.loop.call_soon(self._came, work, *outcome)
+        else:
+            outcome.add_done_callback(functools.partial(self._done, work))
+
+    def _done(self, work: Work, task: asyncio.Task[Verdicts]) -> None:
+        if task.cancelled():
+            return self._came(work, False, StoreUnavailableError("the commit was cancelled"))
+        error = task.exception()
+        if error is not None:
+            return self._came(work, False, error)
+        return self._came(work, True, task.result())
+
+    def _came(self, work: Work, ok: bool, result: Any) -> None:
+        self.flight = None
+        if not ok:
+            return self._failed(work, result)
+        self._answered(work, result)
+        if self.flight is None:
+            self._send_next()
+        return None
+
+    # Answers --------------------------------------------------------------------------------------------
+
+    def _answered(self, work: Work, verdicts: Verdicts) -> None:
+        self.tries = 0
+        if self.complained:
+            self.complained = False
+            logger.warning("the store %s works again", self.store.url)
+        if not verdicts.alive:
+            self.dead = True
+            self.work.creates[:0] = work.creates  # not recorded: the worker starts them again under a new name
+            self._rest()
+            return self.lost()
+        for (_, created), verdict in zip(work.creates, verdicts.creates, strict=True):
+            created(verdict, None)
+        overlap = not self.inline
+        for run, subject, entry in work.items:
+            if run is not None:
+                run.acknowledged(subject, entry)
+                if overlap and len(self.items) >= OVERLAP and self.flight is None and not self.dead:
+                    self._send(*self._take())
+        for (run, change), verdict in zip(work.changes, verdicts.changes, strict=True):
+            run.changed(change, verdict)
+        return None
+
+    def _failed(self, work: Work, error: BaseException) -> None:
+        if isinstance(error, CommitUnknownError):
+            self._complain(error)
+            task = self.loop.create_task(self._settle(work))
+            task.add_done_callback(functools.partial(self._done_again, work))
+            return
+        if isinstance(error, StoreUnavailableError):
+            self._complain(error)
+            self._refuse_creates(work, error)
+            pause = PAUSES[min(self.tries, len(PAUSES) - 1)] * (0.5 + self.clock.jitter())
+            self.tries += 1
+            self.loop.call_later(pause, self._again, work)
+            return
+        if not isinstance(error, BadBatchError):
+            logger.error("the store %s refused a batch", self.store.url, exc_info=error)
+        self._halve(work, error)
+
+    def _complain(self, error: BaseException) -> None:
+        if self.tries == len(PAUSES) - 1 and not self.complained:
+            self.complained = True
+            logger.warning("the store %s does not take commits (%s); nothing is lost, trying on", self.store.url, error)
+
+    def _refuse_creates(self, work: Work, error: StoreUnavailableError) -> None:
+        """Nothing of the batch was done: who starts an execution is told, rather than left waiting."""
+        if self.tries < len(PAUSES) - 1:
+            return
+        refused, work.creates = [c for c in work.creates if c[0].parent_id is None], [c for c in work.creates if c[0].parent_id]
+        for _, created in refused:
+            created(Verdict.GONE, error)
+
+    def _again(self, work: Work) -> None:
+        if self.dead:
+            return self._rest()
+        self._merge(work)
+        if self.inline:
+            return self._pump()
+        return self._send_next()
+
+    def _merge(self, work: Work) -> None:
+        """Put what was not recorded back in front of what has gathered since."""
+        later = self.work
+        for name in ("items", "changes", "creates", "requests", "closes", "takes", "untakes"):
+            getattr(work, name).extend(getattr(later, name))
+        self._gather_into(work)
+
+    async def _settle(self, work: Work) -> Verdicts | None:
+        batch = self._batch(work)
+        while True:
+            try:
+                return await self.store.settle(batch)
+            except StoreUnavailableError as error:
+                self._complain(error)
+                await self.clock.sleep(PAUSES[min(self.tries, len(PAUSES) - 1)] * (0.5 + self.clock.jitter()))
+                self.tries += 1
+
+    def _done_again(self, work: Work, task: asyncio.Task[Verdicts | None]) -> None:
+        if task.cancelled():
+            return self._rest()
+        if task.exception() is not None:
+            return self._failed(work, task.exception() or StoreUnavailableError())
+        verdicts = task.result()
+        if verdicts is None:
+            return self._again(work)
+        self._answered(work, verdicts)
+        if self.flight is None:
+            self._rest()
+        return None
+
+    def _halve(self, work: Work, error: BaseException) -> None:
+        """Find the execution that the store refuses. The others are committed in parts."""
+        task = self.loop.create_task(self._commit_parts(work, error))
+        task.add_done_callback(self._parts_done)
+
+    async def _commit_parts(self, work: Work, error: BaseException) -> list[tuple[Work, Verdicts | BaseException]]:
+        ids = work.executions()
+        if len(ids) <= 1:
+            return [(work, error)]
+        done: list[tuple[Work, Verdicts | BaseException]] = []
+        half = set(ids[: len(ids) // 2])
+        for part in (work.part(lambda i: i in half), work.part(lambda i: i not in half)):
+            self.tokens += 1
+            part.token = f"{self.prefix}{self.tokens}"
+            while True:
+                try:
+                    answer = self.store.commit(self._batch(part))
+                    verdicts = answer if isinstance(answer, Verdicts) else await answer
+                    done.append((part, verdicts))
+                except CommitUnknownError:
+                    settled = await self._settle(part)
+                    if settled is None:
+                        continue
+                    done.append((part, settled))
+                except StoreUnavailableError as trouble:
+                    self._complain(trouble)
+                    await self.clock.sleep(PAUSES[min(self.tries, len(PAUSES) - 1)])
+                    self.tries += 1
+                    continue
+                except Exception as refusal:
+                    done.extend(await self._commit_parts(part, refusal))
+                break
+        return done
+
+    def _parts_done(self, task: asyncio.Task[list[tuple[Work, Verdicts | BaseException]]]) -> None:
+        if task.cancelled():
+            return self._rest()
+        for part, result in task.result():
+            if isinstance(result, Verdicts):
+                self._answered(part, result)
+            else:
+                self._expel(part, result)
+        if self.flight is None:
+            self._rest()
+        return None
+
+    def _expel(self, work: Work, error: BaseException) -> None:
+        """One execution's part of a batch is refused: it alone hears of it."""
+        for _, created in work.creates:
+            created(Verdict.GONE, error)
+        runs = {id(r): r for r in (*[i[0] for i in work.items], *[c[0] for c in work.changes]) if r is not None}
+        for run in runs.values():
+            run.refused(error)

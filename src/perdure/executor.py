@@ -1,0 +1,636 @@
+"""One claimed execution: replayed to the end of its journal, then run until it parks, ends or is taken away.
+
+Everything here happens in callbacks of the real loop, with the private loop at rest in between. `bodies`
+counts what runs for the execution outside of it, `flying` what is on its way into the journal; when both
+are 0 the execution is idle: it has ended, or waits for the world (and parks), or can never go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure import bodies, waits
+from perdure.codec import checksum, decode_error, encode_error
+from perdure.context import Info
+from perdure.errors import ExecutionCancelledError, JournalMismatchError, LeaseLostError, PerdureError
+from perdure.journal import ATTEMPT, INTENT, NOTE, RECEIVE, TIMER, Journal, fold, forget_failures
+from perdure.loop import Timer
+from perdure.nested import nested
+from perdure.records import ENDED, Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
+from perdure.scope import GONE, OPEN, STARTED, Branch, Call
+from perdure.sequencer import Sequencer
+from perdure.workflow import CODEC, Workflow
+
+if TYPE_CHECKING:
+    from perdure.worker import Worker
+
+logger = logging.getLogger("perdure")
+
+STAY = 1_000_000
+"""Microseconds: an execution that waits for less than this stays in memory."""
+
+_new = tuple.__new__
+_BODIES = frozenset({"step", "checkpoint"})
+
+
+class Run:
+    """An execution in a worker's memory."""
+
+    __slots__ = (
+        "abandoned",
+        "alarm",
+        "asked",
+        "backoffs",
+        "bodies",
+        "build",
+        "child_rows",
+        "children",
+        "committer",
+        "ended",
+        "execution",
+        "fence",
+        "flying",
+        "generation",
+        "has_children",
+        "id",
+        "inner",
+        "locals",
+        "messages",
+        "now",
+        "nudges",
+        "receiving",
+        "refusals",
+        "requests",
+        "sequencer",
+        "seq",
+        "stopping",
+        "taken",
+        "worker",
+        "workflow",
+        "working",
+    )
+
+    sequencer: Sequencer
+
+    def __init__(self, worker: Worker, execution: Execution, workflow: Workflow[..., Any]) -> None:
+        self.worker = worker
+        self.execution = execution
+        self.workflow = workflow
+        self.id = execution.id
+        self.fence = execution.fence
+        self.generation = execution.generation
+        self.nudges = execution.nudges
+        self.build = worker.build
+        self.committer = worker.committer
+        self.now: Callable[[], int] = worker.clock.now
+        self.seq = 0
+        self.bodies = 0
+        self.flying = 0
+        self.locals: list[Entry] = []
+        self.inner: dict[str, Entry] = {}
+        self.backoffs: dict[str, Call] = {}
+        self.requests: dict[str, Request] = {}
+        self.asked: dict[str, Call] = {}
+        self.messages: list[Message] = []
+        self.taken: dict[str, Message] = {}
+        self.receiving: list[Call] = []
+        self.children: dict[str, Call] = {}
+        self.child_rows: dict[str, Execution] = {}
+        self.alarm: Any = None
+        self.stopping: Callable[[], None] | None = None
+        self.working: set[Call] = set()
+        self.refusals = 0
+        self.has_children = False
+        self.ended = False
+        self.abandoned = False
+
+    # Beginning ----------------------------------------------------------------------------------------
+
+    def begin(self, entries: list[Entry], inbox: Inbox | None) -> None:
+        """Replay the journal and go on from there."""
+        execution = self.execution
+        attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
+        try:
+            if checksum(execution.input, execution.output, execution.error) != execution.checksum:
+                raise PerdureError(f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id)
+            journal = fold(entries) if entries else None
+            args, kwargs = self.workflow.arguments.unbind(execution.input)
+        except PerdureError as error:
+            self._make(None, attributes)
+            self.sequencer.closing = True
+            return self.block(error)
+        if journal is not None:
+            self.seq = journal.last_seq
+            self.inner = journal.inner
+        self._make(journal, attributes)
+        sequencer = self.sequencer
+        if inbox is not None and inbox.wish == "cancel":
+            sequencer.closing = True
+            return self._cancel(inbox.wish_by, inbox.wish_reason)
+        sequencer.start(self.workflow.function(*args, **kwargs), self.worker.loop)
+        fault = sequencer.replay()
+        if fault is not None:
+            return self.block(fault)
+        for note in sequencer.notes:
+            self.write_local(NOTE, note, "null")
+        for entry in sequencer.unused:
+            if entry.kind == RECEIVE:
+                self.committer.free_message(self.id, entry.seq)
+                self.nudges = -1  # so that the next park looks again
+        if inbox is not None:
+            self._look(inbox)
+        return self.rest()
+
+    def _make(self, journal: Journal | None, attributes: Any) -> None:
+        execution = self.execution
+        self.sequencer = Sequencer(
+            self.id,
+            started_at=execution.created_at,
+            journal=journal,
+            write_local=self.write_local,
+            withdrawn=self._withdrawn,
+            info=Info(
+                self.id,
+                execution.workflow,
+                execution.version,
+                execution.started_by,
+                attributes,
+                self.fence,
+                self.generation,
+                execution.created_at,
+            ),
+        )
+
+    # At rest ------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """The private loop is at rest: start what the code asks for, or settle what to do."""
+        if self.abandoned or self.ended:
+            return None
+        if self.stopping is not None:
+            if not self.bodies and not self.flying:
+                self.stopping()
+            return None
+        sequencer = self.sequencer
+        if sequencer.fault is not None:
+            return self.block(sequencer.fault)
+        if sequencer.timers:
+            self._set_timers()
+        if sequencer.new:
+            new, sequencer.new = sequencer.new, []
+            for call in new:
+                if call.state == OPEN:
+                    if call.spec.kind in _BODIES:
+                        bodies.enter(self, call)
+                    else:
+                        waits.enter(self, call)
+            if self.stopping is not None:
+                return self.rest()
+        if not self.bodies and not self.flying:
+            self._idle()
+        return None
+
+    def _idle(self) -> None:
+        """Nothing is under way for this execution."""
+        sequencer = self.sequencer
+        if sequencer.finished():
+            return self._end()
+        if not sequencer.open and not sequencer.timers:
+            return self.fail(sequencer.stuck())
+        if self.worker.is_local_any(self.children):
+            return None  # a child in this worker's memory will end or park soon
+        wake = self._wake_at()
+        if wake is not None and wake < self.now() + STAY:
+            return self.arm()
+        self.flying += 1
+        return self._change(Status.WAITING, wake_at=wake)
+
+    def _wake_at(self) -> int | None:
+        times = [t.deadline for t in self.sequencer.timers.values() if t.deadline is not None]
+        times += [call.wake for call in self.backoffs.values()]
+        times += [at for key in self.asked if (at := self.requests[key].expires_at) is not None]
+        return min(times, default=None)
+
+    # Time ---------------------------------------------------------------------------------------------
+
+    def _set_timers(self) -> None:
+        """Record the deadlines of new timers, before any new body enters (R6)."""
+        sequencer = self.sequencer
+        for timer in sequencer.timers.values():
+            if timer.deadline is None:
+                ahead = max(0, round(timer.requested * 1_000_000) - sequencer.time)
+                timer.deadline = self.now() + ahead
+                self._local(timer.key, TIMER, "set", str(timer.deadline))
+        self.arm()
+
+    def arm(self) -> None:
+        """Have the earliest of what waits for time call back."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+        times = [t.deadline for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None]
+        times += [call.wake for call in self.backoffs.values()]
+        times += [at for key in self.asked if (at := self.requests[key].expires_at) is not None]
+        if times:
+            self.alarm = self.worker.clock.call_at(min(times), self._due)
+
+    def _due(self) -> None:
+        self.alarm = None
+        if self.abandoned or self.ended or self.stopping is not None:
+            return
+        now = self.now()
+        due = [t for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None and t.deadline <= now]
+        for timer in sorted(due, key=lambda t: (t.deadline, t.ordinal)):
+            timer.fired = True
+            self._put_timer(timer)
+        for call in [c for c in self.backoffs.values() if c.wake <= now]:
+            del self.backoffs[call.key]
+            bodies.start(self, call)
+        for key in list(self.asked):
+            request = self.requests[key]
+            if request.expires_at is not None and request.expires_at <= now:
+                self.worker.expire(self, request)
+        self.arm()
+
+    # The journal --------------------------------------------------------------------------------------
+
+    def put(
+        self, call: Call, kind: str, status: str, output: str | None, error: str | None, subject: Any = None
+    ) -> None:
+        """Have an entry of a call recorded; `acknowledged` of the call (or of `subject`) follows."""
+        if self.abandoned:
+            return
+        committer = self.committer
+        if self.locals:
+            self._flush()
+        self.seq = seq = self.seq + 1
+        self.flying += 1
+        text = call.input if kind != ATTEMPT else None
+        entry: Entry = _new(
+            Entry,
+            (
+                self.id,
+                seq,
+                self.generation,
+                call.key,
+                kind,
+                status,
+                call.attempt,
+                self.fence,
+                call.outermost,
+                text,
+                output,
+                error,
+                "json",
+                checksum(text, output, error),
+                self.build,
+                call.started_at,
+                self.now(),
+            ),
+        )
+        committer.items.append((self, subject or call, entry))
+        if not committer.busy:
+            committer.kick()
+
+    async def put_inner(self, call: Call, kind: str, status: str, output: str | None, error: str | None) -> Entry:
+        """Record an entry of a call made inside a body, and wait until it is durable."""
+        if self.abandoned:
+            raise asyncio.CancelledError
+        future: asyncio.Future[Entry] = self.worker.loop.create_future()
+        self.put(call, kind, status, output, error, future)
+        return await future
+
+    def _put_timer(self, timer: Timer) -> None:
+        if self.locals:
+            self._flush()
+        self.seq += 1
+        self.flying += 1
+        entry = self._entry(timer.key, TIMER, "completed", None, timer.deadline or 0)
+        self.committer.items.append((self, timer, entry))
+        self.committer.kick()
+
+    def _entry(self, key: str, kind: str, status: str, output: str | None, started_at: int) -> Entry:
+        return Entry(
+            self.id,
+            self.seq,
+            self.generation,
+            key,
+            kind,
+            status,
+            1,
+            self.fence,
+            None,
+            None,
+            output,
+            None,
+            "json",
+            checksum(None, output, None),
+            self.build,
+            started_at,
+            self.now(),
+        )
+
+    def write_local(self, kind: str, key: str, output: str) -> None:
+        """A local entry: takes its seq now and rides in the execution's next commit."""
+        self._local(key, kind, "completed", output)
+
+    def _local(self, key: str, kind: str, status: str, output: str) -> None:
+        self.seq += 1
+        self.locals.append(self._entry(key, kind, status, output, self.now()))
+
+    def _flush(self) -> None:
+        self.committer.items.extend((None, None, entry) for entry in self.locals)
+        self.locals = []
+
+    def acknowledged(self, subject: Any, entry: Entry) -> None:
+        """An entry is durable: hand its outcome over."""
+        self.flying -= 1
+        if self.abandoned:
+            return
+        if subject.__class__ is Call:
+            kind = entry.kind
+            if kind == INTENT:
+                self._intended(subject)
+            elif kind == ATTEMPT:
+                bodies.attempt_recorded(self, subject)
+                self._dropped(subject)
+            else:
+                self._outcome(subject, entry)
+        elif subject.__class__ is Timer:
+            self.sequencer.gone.pop(subject.key, None)
+            if self.stopping is None:
+                self.sequencer.fire(subject, entry.completed_at)
+            self.rest()
+        elif not subject.done():
+            subject.set_result(entry)
+
+    def _dropped(self, call: Call) -> None:
+        if call.state == GONE:
+            self.sequencer.gone.pop(call.key, None)
+        self.rest()
+
+    def _intended(self, call: Call) -> None:
+        if call.spec.kind not in _BODIES:
+            waits.child_intended(self, call)
+        elif call.state == STARTED and self.stopping is None:
+            bodies.start(self, call)
+            if not self.bodies and not self.flying:
+                self.rest()
+        else:
+            self._dropped(call)
+
+    def _outcome(self, call: Call, entry: Entry) -> None:
+        sequencer = self.sequencer
+        if call.state == GONE:  # withdrawn meanwhile: recorded as unused
+            sequencer.gone.pop(call.key, None)
+            if entry.kind == RECEIVE and self.stopping is None:
+                waits.not_used(self, call)
+            return self.rest()
+        if self.stopping is not None:
+            return self.rest()
+        if entry.status == "completed":
+            if entry.kind in _BODIES or entry.kind in ("send", "start_child"):
+                value = call.value
+            else:
+                try:
+                    value = call.spec.decode(entry.output)
+                except PerdureError as error:
+                    error.execution_id, error.key = self.id, call.key
+                    return self.block(error)
+            sequencer.hand_over(call, value, None, entry.completed_at)
+        else:
+            sequencer.hand_over(call, None, decode_error(entry.error or "{}"), entry.completed_at)
+        return self.rest()
+
+    def nested(self, scope: Call | Branch, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A durable call made by a step's body (see `perdure.nested`)."""
+        return nested(self, scope, spec, args, kwargs)
+
+    def forget_failures(self, body: str) -> None:
+        """A body is tried again: what failed inside it is tried again too."""
+        journal = Journal(inner=self.inner, pending=self.sequencer.pending)
+        forget_failures(journal, body)
+
+    def _withdrawn(self, call: Call) -> None:
+        """The code cancelled the await of a call that was under way."""
+        if call.spec.kind not in _BODIES:
+            return waits.withdraw(self, call)
+        if self.backoffs.pop(call.key, None) is not None:
+            self.sequencer.gone.pop(call.key, None)
+            return self.arm()
+        call.stopped = call.stopped or "cancel"
+        if call.task is not None:
+            self.worker.loop.call_soon(call.task.cancel)
+        return None
+
+    # What comes from outside --------------------------------------------------------------------------
+
+    def refreshed(self, inbox: Inbox) -> None:
+        """The inbox was read again."""
+        if self.abandoned or self.ended or inbox.nudges < self.nudges:
+            return
+        if self.stopping is None and inbox.wish == "cancel":
+            return self._cancel(inbox.wish_by, inbox.wish_reason)
+        self._look(inbox)
+        self.rest()
+
+    def _look(self, inbox: Inbox) -> None:
+        self.nudges = inbox.nudges
+        if self.stopping is None:
+            waits.refreshed(self, inbox)
+
+    # Ends ---------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        main = self.sequencer.main
+        if main.cancelled():
+            return self.fail(asyncio.CancelledError())
+        error = main.exception()
+        if error is not None:
+            return self.fail(error)
+        try:
+            output, _ = self.workflow.arguments.returns.record(main.result(), "result")
+        except PerdureError as fault:
+            fault.execution_id = self.id
+            return self.fail(fault)
+        self.flying += 1
+        return self._change(Status.COMPLETED, output=output)
+
+    def fail(self, error: BaseException) -> None:
+        """The execution failed: its children are cancelled, then its end is recorded."""
+        if isinstance(error, bodies.FATAL):
+            return self.worker.give_up(error)
+        text = encode_error(error)
+
+        def record() -> None:
+            self.flying += 1
+            self._change(Status.FAILED, error=text)
+
+        return self._stop(functools.partial(self.worker.end_children, self, record))
+
+    def _cancel(self, by: str | None, reason: str | None) -> None:
+        """Carry out a wish to cancel: close the frames, stop the bodies and the children, record the end."""
+        text = encode_error(ExecutionCancelledError(reason or "cancelled", execution_id=self.id))
+
+        def record() -> None:
+            self.flying += 1
+            self._change(Status.CANCELLED, error=text, reason=reason)
+
+        self._stop(functools.partial(self.worker.end_children, self, record))
+
+    def block(self, error: PerdureError) -> None:
+        """Only a person can help: nothing is changed but the status."""
+        self.locals = []
+        text = encode_error(error)
+        if not isinstance(error, JournalMismatchError):
+            logger.error("%s is blocked: %s", self.id, error)
+        else:
+            logger.error("%s is blocked, its journal does not fit the code: %s", self.id, error)
+
+        def record() -> None:
+            self.flying += 1
+            self._change(Status.BLOCKED, error=text, reason=str(error))
+
+        self._stop(record)
+
+    def release(self) -> None:
+        """Give the execution back for another worker, once what is under way is recorded."""
+        def record() -> None:
+            self.flying += 1
+            self._change(Status.PENDING)
+
+        if self.stopping is None and not self.ended:
+            self.stopping = record
+            self.sequencer.close()
+            self.rest()
+
+    def stop_bodies(self) -> None:
+        """Tell all running bodies to stop."""
+        for call in list(self.working):
+            call.stopped = call.stopped or "cancel"
+            if call.task is not None:
+                self.worker.loop.call_soon(call.task.cancel)
+
+    def _stop(self, then: Callable[[], None]) -> None:
+        """Close the frames and stop the bodies; `then` follows when nothing is under way any more."""
+        if self.ended or self.abandoned:
+            return
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+        self.stopping = self._once(then)
+        fault = self.sequencer.close()
+        if fault is not None:
+            logger.error("%s", fault)
+        self.stop_bodies()
+        for key in self.asked:
+            if self.requests[key].status == "open":
+                self.committer.close_request(self.requests[key].id, self.id)
+        self.asked.clear()
+        self.receiving.clear()
+        self.backoffs.clear()
+        self.rest()
+
+    def _once(self, then: Callable[[], None]) -> Callable[[], None]:
+        called = False
+
+        def once() -> None:
+            nonlocal called
+            if not called:
+                called = True
+                then()
+
+        return once
+
+    def _change(
+        self,
+        status: Status,
+        *,
+        output: str | None = None,
+        error: str | None = None,
+        reason: str | None = None,
+        wake_at: int | None = None,
+    ) -> None:
+        if self.abandoned:
+            return
+        if self.locals:
+            self._flush()
+        if status is not Status.WAITING:
+            self.ended = True
+        change = Change(
+            execution_id=self.id,
+            fence=self.fence,
+            nudges=self.nudges,
+            status=status,
+            at=self.now(),
+            output=output,
+            error=error,
+            checksum=checksum(self.execution.input, output, error),
+            reason=reason,
+            wake_at=wake_at,
+            parent_id=self.execution.parent_id if status in ENDED else None,
+        )
+        self.committer.change(self, change)
+
+    def changed(self, change: Change, verdict: Verdict) -> None:
+        """The store's verdict on a change of the execution's row."""
+        self.flying -= 1
+        if self.abandoned:
+            return
+        if verdict == Verdict.NUDGED:
+            return self.worker.refresh(self)
+        if verdict != Verdict.OK:
+            return self.lose(LeaseLostError(f"{self.id}: its owner is another ({verdict}); nothing of it was recorded here"))
+        self.ended = True
+        fault = self.sequencer.close()
+        self._forget()
+        self.worker.left(self, change)
+        if fault is not None:
+            self.worker.block_parked(self, fault)
+        return None
+
+    def refused(self, error: BaseException) -> None:
+        """The store refuses what this execution wants recorded: it alone fails (C4)."""
+        if self.abandoned:
+            return
+        self.committer.forget(self.id)
+        self.locals = []
+        self.flying = 0
+        self.refusals += 1
+        if self.refusals > 2:
+            return self.lose(LeaseLostError(f"{self.id}: the store refuses even its end: {error}"))
+        self.worker.check_owner(self, error)
+
+    def fail_refused(self, error: BaseException) -> None:
+        """End as failed after entries were refused."""
+        self.ended = False
+        self.stopping = None
+        self.fail(error)
+
+    def lose(self, error: LeaseLostError) -> None:
+        """Somebody else owns the execution: drop it, without a trace."""
+        self.abandon()
+        self.worker.dropped(self, error)
+
+    def abandon(self) -> None:
+        """Drop everything, record nothing."""
+        if self.abandoned:
+            return
+        self.abandoned = True
+        self.sequencer.close()
+        self.stop_bodies()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+        for held in (self.requests, self.asked, self.backoffs, self.children, self.child_rows, self.inner, self.taken):
+            held.clear()
+        self.messages = []
+        self.receiving = []
+

@@ -1,0 +1,142 @@
+"""The journal of one execution, pure: what is live in it, what is folded away, what is still open.
+
+The rows of an execution by seq are its journal. An entry is
+- an *outcome* (`completed`, `failed`): replay hands it over to the open call of its key;
+- *local* (uuid4, random, patched, race, note): a value that the code makes and checks by itself;
+- a *timer set*: the deadline of a timer; its firing is an outcome;
+- an *intent* or an *attempt*: passed over by replay, they tell what a body already went through;
+- a *cut*: voids the entries from a seq on. Nothing is ever changed or deleted.
+An entry with a `parent_key` was made inside a step's body: it is not replayed but found by its key when
+the body asks for it again, and folded away once that body has an outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from perdure.codec import checksum
+from perdure.errors import DecodeError
+from perdure.records import Entry
+
+INTENT = "intent"
+ATTEMPT = "attempt"
+CUT = "cut"
+TIMER = "timer"
+NOTE = "note"
+RACE = "race"
+PATCHED = "patched"
+UUID4 = "uuid4"
+RANDOM = "random"
+RECEIVE = "receive"
+
+LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE})
+OUTCOME = frozenset({"completed", "failed"})
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is recorded of a call that has no outcome yet."""
+
+    failures: int = 0
+    intent: bool = False
+    not_before: int = 0  # microseconds: the next attempt waits until then
+
+
+@dataclass(slots=True)
+class Journal:
+    """A journal, ready for replay."""
+
+    last_seq: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    local: dict[str, Entry] = field(default_factory=dict)
+    inner: dict[str, Entry] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)
+
+
+def is_outcome(entry: Entry) -> bool:
+    """Does the entry say how its call ended?"""
+    return entry.status in OUTCOME and entry.kind != ATTEMPT and entry.kind != INTENT
+
+
+def live(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that no later cut covers, without the cuts themselves."""
+    if not any(entry.kind == CUT for entry in entries):
+        return list(entries)
+    kept: list[Entry] = []
+    floor: int | None = None  # everything from here on is void, going backwards
+    for entry in reversed(entries):
+        if entry.kind == CUT:
+            start = int(msgspec.json.decode(entry.output or "{}")["from_seq"])
+            floor = start if floor is None else min(floor, start)
+        elif floor is None or entry.seq < floor:
+            kept.append(entry)
+        if floor is not None and entry.seq <= floor:
+            floor = None
+    kept.reverse()
+    return kept
+
+
+def fold(entries: Sequence[Entry]) -> Journal:
+    """What replay needs of a journal. Raises `DecodeError` for an entry whose checksum does not fit."""
+    journal = Journal()
+    if not entries:
+        return journal
+    journal.last_seq = entries[-1].seq
+    outer, local = journal.entries, journal.local
+    for entry in live(entries):
+        if checksum(entry.input, entry.output, entry.error) != entry.checksum:
+            raise DecodeError(
+                f"entry {entry.seq} ({entry.key}) of {entry.execution_id} is damaged: its checksum does not fit."
+                " Nothing was changed; restore the row from a backup, then resume the execution",
+                execution_id=entry.execution_id,
+                key=entry.key,
+            )
+        if entry.kind == INTENT or entry.kind == ATTEMPT:
+            _note(journal, entry)
+        elif entry.parent_key is not None:
+            journal.inner[entry.key] = entry
+            continue
+        elif entry.kind in LOCAL:
+            local[entry.key] = entry
+        if entry.parent_key is None:
+            outer.append(entry)
+    if journal.inner:
+        _fold_bodies(journal)
+    return journal
+
+
+def _note(journal: Journal, entry: Entry) -> None:
+    pending = journal.pending.setdefault(entry.key, Pending())
+    if entry.kind == INTENT:
+        pending.intent = True
+        return
+    pending.failures = max(pending.failures, entry.attempt)
+    if entry.output is not None:
+        pending.not_before = int(entry.output)
+    forget_failures(journal, entry.key)
+
+
+def forget_failures(journal: Journal, body: str) -> None:
+    """A body is tried again: what failed inside it is tried again too, what succeeded is not."""
+    prefix = body + "/"
+    for key in [k for k, e in journal.inner.items() if e.status == "failed" and k.startswith(prefix)]:
+        failed = journal.inner.pop(key)
+        journal.pending.setdefault(key, Pending()).failures = failed.attempt
+
+
+def _fold_bodies(journal: Journal) -> None:
+    bodies = {e.key for e in journal.entries if is_outcome(e)} | {k for k, e in journal.inner.items() if is_outcome(e)}
+    for key in list(journal.inner):
+        if any(parent in bodies for parent in enclosing(key)):
+            del journal.inner[key]
+
+
+def enclosing(key: str) -> Iterable[str]:
+    """The keys of the bodies around an inner call, outermost first: `t1/a#1/b#2` is in `t1/a#1`."""
+    parts = key.split("/")
+    for n in range(1, len(parts)):
+        if "#" in parts[n - 1]:
+            yield "/".join(parts[:n])

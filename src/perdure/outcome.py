@@ -1,0 +1,89 @@
+"""How an execution stands, as values to be matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(slots=True, frozen=True)
+class User:
+    """Who does something. `via`: how that is known (a login, "cli": unverified)."""
+
+    id: str
+    roles: Sequence[str] = ()
+    via: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class OpenRequest:
+    """Something that an execution asks of the world.
+
+    `status`: open, decided, expired, withdrawn. `schema`: the JSON Schema (as text) that an answer must fit.
+    """
+
+    id: str
+    execution_id: str
+    key: str
+    kind: str
+    message: str
+    details: Any
+    status: str
+    schema: str | None
+    assignee: str | None
+    answer: Any
+    answered_by: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    decided_at: datetime | None
+
+
+@dataclass(slots=True, frozen=True)
+class Completed:
+    """It ended with a value."""
+
+    value: Any
+
+
+@dataclass(slots=True, frozen=True)
+class Failed:
+    """It ended with an error."""
+
+    error: BaseException
+
+
+@dataclass(slots=True, frozen=True)
+class Waiting:
+    """Nothing can go on without an answer, a message or time (in the children it waits for neither)."""
+
+    requests: Sequence[OpenRequest] = field(default_factory=tuple)
+    wake_at: datetime | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Paused:
+    """Somebody paused it."""
+
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Cancelled:
+    """Somebody cancelled it."""
+
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Blocked:
+    """It needs a person; `error` is the typed cause."""
+
+    reason: str
+    error: BaseException
+
+
+Outcome = Completed | Failed | Waiting | Paused | Cancelled | Blocked

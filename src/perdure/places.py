@@ -1,0 +1,74 @@
+"""Where workflow code stands: files and lines of its tasks, for messages to people."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perdure.loop import WorkflowTask
+    from perdure.sequencer import Sequencer
+
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
+_CONTEXTLIB = os.path.join(os.path.dirname(_ASYNCIO.rstrip(os.sep)), "contextlib.py")
+
+
+def _frames(awaitable: Any) -> Iterator[Any]:
+    """The frames of an awaitable, outermost first, as far as the interpreter shows them."""
+    while awaitable is not None:
+        for frame_name, next_name in (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await")):
+            frame = getattr(awaitable, frame_name, None)
+            if frame is not None:
+                yield frame
+                awaitable = getattr(awaitable, next_name, None)
+                break
+        else:
+            return
+
+
+def _is_users(path: str) -> bool:
+    return not path.startswith((_OWN, _ASYNCIO)) and path != _CONTEXTLIB
+
+
+def _locate(task: WorkflowTask) -> tuple[str, str | None]:
+    """(file:line of the innermost frame of the user's, key of the durable call it awaits)."""
+    place, key = "an unknown place", None
+    for frame in _frames(task.get_coro()):
+        code = frame.f_code
+        if _is_users(code.co_filename):
+            place = f"{code.co_filename}:{frame.f_lineno}"
+        elif code.co_name == "durable_call":
+            call = frame.f_locals.get("call")
+            key = call.key if call is not None else None
+    return place, key
+
+
+def place_of(task: WorkflowTask) -> str:
+    """`file:line` where a task stands."""
+    return _locate(task)[0]
+
+
+def places(sequencer: Sequencer) -> list[str]:
+    """`file:line` of every task that has not ended."""
+    return [place_of(task) for task in [sequencer.main, *sequencer.loop.tasks.values()] if not task.done()]
+
+
+def open_calls(sequencer: Sequencer) -> dict[str, str]:
+    """Key of each open call, and `file:line` of the code that awaits it."""
+    found = {}
+    for task in [sequencer.main, *sequencer.loop.tasks.values()]:
+        if not task.done():
+            place, key = _locate(task)
+            if key is not None:
+                found[key] = place
+    for key in [*sequencer.open, *sequencer.timers]:
+        found.setdefault(key, "an unknown place")
+    return found
+
+
+def describe(sequencer: Sequencer) -> str:
+    """The open calls in words: `refund#1 (orders.py:41), timer#2 (orders.py:50)`."""
+    return ", ".join(f"{key} ({place})" for key, place in open_calls(sequencer).items())

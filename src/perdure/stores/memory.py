@@ -1,0 +1,486 @@
+"""The store of one process: dictionaries. It reads as the specification of `perdure.store`.
+
+Nothing here awaits between looking and writing, so that each verb is a transaction of its own and
+the row locks of the contract hold by themselves. One object may be shared by several engines, each
+with its workers, on one event loop or on several of one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import TypeVar
+
+from perdure.clock import Clock, SystemClock, micros
+from perdure.errors import BadBatchError
+from perdure.records import (
+    ENDED,
+    Answer,
+    Batch,
+    Change,
+    Delivery,
+    Entry,
+    Execution,
+    Expiry,
+    Inbox,
+    Message,
+    Page,
+    Post,
+    Query,
+    Receipt,
+    Request,
+    Resume,
+    Settle,
+    Status,
+    Verdict,
+    Verdicts,
+    Wish,
+    WorkerRecord,
+    is_legal,
+)
+from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.signal import Signal
+
+Row = TypeVar("Row", Execution, Request)
+
+
+class MemoryStore:
+    """Keeps everything in this process, for as long as the object lives."""
+
+    url = "memory://"
+    inline = True
+    threaded = False
+    poll = 0.25
+    lease: float | None = None
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self._executions: dict[str, Execution] = {}
+        self._journals: dict[str, dict[int, Entry]] = {}
+        self._requests: dict[str, Request] = {}
+        self._messages: dict[str, Message] = {}
+        self._workers: dict[int, WorkerRecord] = {}
+        self._signal = Signal()
+
+    async def open(self) -> None:
+        """There is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing is given back: another engine may share the object."""
+
+    async def migrate(self) -> list[tuple[str, bool]]:
+        return []
+
+    # Workers --------------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        now = self.clock.now()
+        row = copy(worker)
+        row.id, row.epoch, row.state = len(self._workers) + 1, 1, "live"
+        row.started_at, row.lease_until = now, now + micros(lease)
+        self._workers[row.id] = row
+        return copy(row)
+
+    async def release(self, worker: int, epoch: int) -> None:
+        if not self._stands(worker, epoch):
+            return
+        self._workers[worker].state = "gone"
+        for row in self._executions.values():
+            if row.owner == worker:
+                self._move(row, Status.PENDING, self.clock.now())
+                row.owner = None
+        self._signal.fire()
+
+    async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
+        now = self.clock.now()
+        alive = self._stands(worker, epoch)
+        if alive:
+            self._workers[worker].lease_until = now + micros(lease)
+        return alive, now
+
+    async def suspects(self, worker: int) -> list[int]:
+        now = self.clock.now()
+        return [
+            row.id
+            for row in self._workers.values()
+            if row.id != worker and row.state == "live" and row.lease_until < now
+        ]
+
+    async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
+        row = self._workers.get(worker)
+        if row is None:
+            return False
+        if row.state == "live" and (anyway or row.lease_until < self.clock.now()):
+            row.epoch, row.state = row.epoch + 1, "dead"
+            self._signal.fire()
+        return row.state != "live"
+
+    def _stands(self, worker: int, epoch: int) -> bool:
+        row = self._workers.get(worker)
+        return row is not None and row.state == "live" and row.epoch == epoch
+
+    def _is_dead(self, worker: int | None) -> bool:
+        return worker is None or worker not in self._workers or self._workers[worker].state != "live"
+
+    # Commit ---------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> Verdicts:
+        if not self._stands(batch.worker, batch.epoch):
+            return Verdicts(alive=False)
+        # First everything is judged, then everything is written: a batch is recorded as a whole or not at all.
+        creates, created = self._judge_creates(batch)
+        changes = [self._judge_change(change, created) for change in batch.changes]
+        refused = {
+            change.execution_id
+            for change, verdict in zip(batch.changes, changes, strict=True)
+            if verdict in (Verdict.FENCED, Verdict.GONE)
+        }
+        entries = [entry for entry in batch.entries if entry.execution_id not in refused]
+        self._refuse_duplicates(entries)
+
+        self._executions.update(created)
+        for entry in entries:
+            self._journals.setdefault(entry.execution_id, {})[entry.seq] = entry
+        for request in batch.requests:
+            if request.execution_id not in refused and request.id not in self._requests:
+                self._requests[request.id] = copy(request)
+        self._close(batch, refused)
+        self._take(batch, refused)
+        for change, verdict in zip(batch.changes, changes, strict=True):
+            if verdict is Verdict.OK:
+                self._apply(change, batch)
+        if batch.creates or batch.changes:
+            self._signal.fire()
+        return Verdicts(True, creates, changes)
+
+    def _judge_creates(self, batch: Batch) -> tuple[list[Verdict], dict[str, Execution]]:
+        created: dict[str, Execution] = {}
+        verdicts = []
+        for create in batch.creates:
+            if create.id in self._executions or create.id in created:
+                verdicts.append(Verdict.EXISTS)
+                continue
+            verdicts.append(Verdict.OK)
+            row = created[create.id] = copy(create)
+            row.token = batch.token
+        return verdicts, created
+
+    def _judge_change(self, change: Change, created: dict[str, Execution]) -> Verdict:
+        row = self._executions.get(change.execution_id) or created.get(change.execution_id)
+        if row is None:
+            return Verdict.GONE
+        if row.fence != change.fence:
+            return Verdict.FENCED
+        if change.status is Status.WAITING and row.nudges != change.nudges:
+            return Verdict.NUDGED
+        assert is_legal(row.status, change.status), f"illegal move of {row.id!r}: {row.status} to {change.status}"
+        return Verdict.OK
+
+    def _refuse_duplicates(self, entries: Iterable[Entry]) -> None:
+        seen: set[tuple[str, int]] = set()
+        for entry in entries:
+            place = (entry.execution_id, entry.seq)
+            if place in seen or entry.seq in self._journals.get(entry.execution_id, ()):
+                message = f"entry {entry.seq} of {entry.execution_id!r} is recorded already; nothing of the batch was"
+                raise BadBatchError(message, execution_id=entry.execution_id, key=entry.key)
+            seen.add(place)
+
+    def _close(self, batch: Batch, refused: set[str]) -> None:
+        for id in batch.closes:
+            request = self._requests.get(id)
+            if request is not None and request.status == "open" and request.execution_id not in refused:
+                request.status, request.decided_at = "withdrawn", batch.now
+
+    def _take(self, batch: Batch, refused: set[str]) -> None:
+        unused = {(id, seq) for id, seq in batch.untakes if id not in refused}
+        for message in self._messages.values() if unused else ():
+            if (message.execution_id, message.taken_seq) in unused:
+                message.taken_seq = None
+        for id, seq in batch.takes:
+            taken = self._messages.get(id)
+            if taken is not None and taken.execution_id not in refused:
+                taken.taken_seq = seq
+
+    def _apply(self, change: Change, batch: Batch) -> None:
+        row = self._executions[change.execution_id]
+        self._move(row, change.status, change.at)
+        row.output, row.error, row.reason, row.wake_at = change.output, change.error, change.reason, change.wake_at
+        if change.output is not None or change.error is not None:
+            row.checksum = change.checksum
+        if change.status is not Status.RUNNING:
+            row.owner = None
+        row.token = batch.token
+        if change.status in ENDED and change.parent_id is not None:
+            self._nudge_parent(change.parent_id, batch.now)
+
+    async def settle(self, batch: Batch) -> Verdicts | None:
+        created = [self._bears(create.id, batch) for create in batch.creates]
+        changed = [self._bears(change.execution_id, batch) for change in batch.changes]
+        written = (self._journals.get(entry.execution_id, {}).get(entry.seq) == entry for entry in batch.entries)
+        if not (any(created) or any(changed) or any(written)):
+            return None  # what leaves none of these traces may be committed again without harm
+        return Verdicts(
+            True,
+            [Verdict.OK if ours else Verdict.EXISTS for ours in created],
+            [Verdict.OK if ours else self._why_not(it) for ours, it in zip(changed, batch.changes, strict=True)],
+        )
+
+    def _bears(self, id: str, batch: Batch) -> bool:
+        return id in self._executions and self._executions[id].token == batch.token
+
+    def _why_not(self, change: Change) -> Verdict:
+        row = self._executions.get(change.execution_id)
+        if row is None:
+            return Verdict.GONE
+        return Verdict.FENCED if row.fence != change.fence else Verdict.NUDGED
+
+    # Claims and reads of the owner ----------------------------------------------------------------
+
+    async def claim(
+        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+    ) -> list[Execution]:
+        if not self._stands(worker, epoch):
+            return []
+        known = {(name, version) for name, version in workflows}
+        rows = [
+            row
+            for row in self._executions.values()
+            if self._is_claimable(row, now) and row.queue in queues and (row.workflow, row.version) in known
+        ]
+        rows.sort(key=lambda row: (-row.priority, row.created_at, row.id))
+        for row in rows[:limit]:
+            if row.status is Status.RUNNING:
+                last = max(self._journals.get(row.id, ()), default=0)
+                row.crashes = 1 if last > row.crash_seq else row.crashes + 1
+                row.crash_seq = last
+            self._move(row, Status.RUNNING, now)
+            row.owner, row.fence, row.wake_at = worker, row.fence + 1, None
+        return [copy(row) for row in rows[:limit]]
+
+    def _is_claimable(self, row: Execution, now: int) -> bool:
+        match row.status:
+            case Status.PENDING:
+                return row.wake_at is None or row.wake_at <= now
+            case Status.WAITING:
+                return row.wake_at is not None and row.wake_at <= now
+            case Status.RUNNING:
+                return self._is_dead(row.owner)
+            case _:
+                return False
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        return {id: self._unfolded(id) for id in ids}
+
+    def _unfolded(self, id: str) -> list[Entry]:
+        journal = self._journal(id)
+        if id in self._executions and self._executions[id].generation > 0:
+            return journal
+        whole = {e.key for e in journal if e.kind not in ("intent", "attempt") and e.status in ("completed", "failed")}
+        return [entry for entry in journal if entry.parent_key not in whole]
+
+    def _journal(self, id: str) -> list[Entry]:
+        return sorted(self._journals.get(id, {}).values(), key=lambda entry: entry.seq)
+
+    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
+        return {id: self._inbox(self._executions[id]) for id in ids if id in self._executions}
+
+    def _inbox(self, row: Execution) -> Inbox:
+        return Inbox(
+            nudges=row.nudges,
+            wish=row.wish,
+            wish_by=row.wish_by,
+            wish_reason=row.wish_reason,
+            requests=_oldest_first(r for r in self._requests.values() if r.execution_id == row.id),
+            messages=sorted(
+                (copy(m) for m in self._messages.values() if m.execution_id == row.id and m.taken_seq is None),
+                key=lambda message: message.ordinal,
+            ),
+            children=_oldest_first(self._children(row.id)),
+        )
+
+    def _children(self, id: str) -> list[Execution]:
+        return [row for row in self._executions.values() if row.parent_id == id]
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        return {row.id: row.nudges for row in self._executions.values() if row.owner == worker}
+
+    # Deliveries -----------------------------------------------------------------------------------
+
+    async def deliver(self, delivery: Delivery, now: int) -> Receipt:
+        match delivery:
+            case Answer() | Expiry():
+                receipt = self._decide(delivery, now)
+            case Post():
+                receipt = self._post(delivery.message, now)
+            case Wish() | Settle() | Resume():
+                receipt = self._direct(delivery, now)
+        if receipt.verdict is Verdict.OK:
+            self._signal.fire()
+        return receipt
+
+    def _decide(self, delivery: Answer | Expiry, now: int) -> Receipt:
+        request = self._requests.get(delivery.request_id)
+        row = self._executions.get(request.execution_id) if request is not None else None
+        if request is None or row is None:
+            return Receipt(Verdict.GONE)
+        if request.status != "open":
+            equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
+            return Receipt(Verdict.REPEAT if equal else Verdict.DECIDED, row.id, copy(request))
+        if row.status in ENDED:
+            return Receipt(Verdict.ENDED, row.id, copy(request))
+        request.decided_at = now
+        if isinstance(delivery, Answer):
+            request.status, request.answer, request.checksum = "decided", delivery.value, delivery.checksum
+            request.answered_by, request.answered_via = delivery.by, delivery.via
+        else:
+            request.status = "expired"
+        self._nudge(row, now)
+        return Receipt(Verdict.OK, row.id, copy(request))
+
+    def _post(self, message: Message, now: int) -> Receipt:
+        row = self._executions.get(message.execution_id)
+        if row is None:
+            return Receipt(Verdict.GONE)
+        if message.id in self._messages:
+            return Receipt(Verdict.REPEAT, row.id)
+        if row.status in ENDED:
+            return Receipt(Verdict.ENDED, row.id)
+        kept = self._messages[message.id] = copy(message)
+        kept.ordinal = 1 + max((m.ordinal for m in self._messages.values() if m.execution_id == row.id), default=0)
+        kept.taken_seq, kept.created_at = None, now
+        self._nudge(row, now)
+        return Receipt(Verdict.OK, row.id)
+
+    def _direct(self, delivery: Wish | Settle | Resume, now: int) -> Receipt:
+        row = self._executions.get(delivery.execution_id)
+        if row is None:
+            return Receipt(Verdict.GONE)
+        if row.status in ENDED:
+            return Receipt(Verdict.ENDED, row.id)
+        match delivery:
+            case Wish():
+                row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
+                self._nudge(row, now)
+            case Settle():
+                owned = row.owner is not None and not self._is_dead(row.owner)
+                if owned or not is_legal(row.status, Status.CANCELLED):
+                    return Receipt(Verdict.OWNED, row.id)
+                self._cancel(row, now)
+            case Resume():
+                if row.status not in (Status.PAUSED, Status.BLOCKED):
+                    return Receipt(Verdict.OWNED, row.id)
+                self._resume(row, now)
+        return Receipt(Verdict.OK, row.id)
+
+    def _cancel(self, row: Execution, now: int) -> None:
+        self._move(row, Status.CANCELLED, now)
+        row.owner, row.fence, row.wake_at, row.reason = None, row.fence + 1, None, row.wish_reason
+        for request in self._requests.values():
+            if request.execution_id == row.id and request.status == "open":
+                request.status, request.decided_at = "withdrawn", now
+        if row.parent_id is not None:
+            self._nudge_parent(row.parent_id, now)
+
+    def _resume(self, row: Execution, now: int) -> None:
+        self._move(row, Status.PENDING, now)
+        row.nudges += 1
+        row.reason, row.wake_at, row.crashes = None, None, 0
+        if row.wish == "pause":
+            row.wish = row.wish_by = row.wish_reason = None
+
+    def _nudge_parent(self, id: str, now: int) -> None:
+        if id in self._executions:
+            self._nudge(self._executions[id], now)
+
+    def _nudge(self, row: Execution, now: int) -> None:
+        row.nudges += 1
+        row.updated_at = now
+        if row.status is Status.WAITING:
+            self._move(row, Status.PENDING, now)
+            row.wake_at = None  # else it would not be claimed before that time
+
+    def _move(self, row: Execution, status: Status, now: int) -> None:
+        assert is_legal(row.status, status), f"illegal move of {row.id!r}: {row.status} to {status}"
+        row.status, row.updated_at = status, now
+        row.ended_at = now if status in ENDED else None
+
+    # Waking ---------------------------------------------------------------------------------------
+
+    async def next_wake(self) -> int | None:
+        parked = (row for row in self._executions.values() if row.status in (Status.PENDING, Status.WAITING))
+        return min((row.wake_at for row in parked if row.wake_at is not None), default=None)
+
+    async def changed(self, timeout: float) -> None:
+        await self._signal.wait(self.clock, timeout)
+
+    # Insight --------------------------------------------------------------------------------------
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        return {id: copy(self._executions[id]) for id in ids if id in self._executions}
+
+    async def count(self, query: Query) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for row in self._matching(query):
+            counts[row.status.value] = counts.get(row.status.value, 0) + 1
+        return counts
+
+    def _matching(self, query: Query) -> Iterable[Execution]:
+        return (
+            row
+            for row in self._executions.values()
+            if (not query.status or row.status in query.status)
+            and query.workflow in (None, row.workflow)
+            and query.version in (None, row.version)
+            and query.parent in (None, row.parent_id)
+            and query.by in (None, row.started_by)
+            and row.id.startswith(query.id_prefix or "")
+            and (query.since is None or row.created_at >= query.since)
+            and (query.until is None or row.created_at < query.until)
+        )
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        return self._journal(execution_id)
+
+    async def requests(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
+    ) -> list[Request]:
+        return _oldest_first(
+            request
+            for request in self._requests.values()
+            if (request.id in ids or request.execution_id in execution_ids or not (ids or execution_ids))
+            and status in (None, request.status)
+        )[:limit]
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        found, heads = [], [execution_id]
+        for head in heads:
+            children = self._children(head)
+            heads += [row.id for row in children]
+            found += [copy(row) for row in children if row.status not in ENDED]
+        return found
+
+    async def workers(self) -> list[WorkerRecord]:
+        owners = {row.owner for row in self._executions.values()}
+        return [copy(row) for row in self._workers.values() if row.state == "live" or row.id in owners]
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        newest = query.order != "oldest"
+        rows = sorted(self._matching(query), key=_age, reverse=newest)
+        if cursor is not None:
+            last = read_cursor(cursor)
+            rows = [row for row in rows if (_age(row) < last if newest else _age(row) > last)]
+        items = [copy(row) for row in rows[:limit]]
+        return Page(items, cursor_after(items[-1]) if len(rows) > limit else None)
+
+
+def _age(row: Execution | Request) -> tuple[int, str]:
+    return row.created_at, row.id
+
+
+def _oldest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted((copy(row) for row in rows), key=_age)

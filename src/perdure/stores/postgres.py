@@ -1,0 +1,328 @@
+"""The store of a fleet: a PostgreSQL database, shared by any number of workers on any number of machines.
+
+Commits have a connection of their own and are one statement, hence one round trip and one transaction. Heartbeats
+have another one, on the event loop of their thread. A pool serves the rest. The statements, and the rules that they
+rest on, are in `queries/postgres.sql`. Time is the server's.
+
+Workers are seen to be dead by their lease alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from perdure.clock import SystemClock, from_datetime, micros
+from perdure.errors import BadBatchError, CommitUnknownError, PerdureError
+from perdure.records import (
+    ENDED,
+    Answer,
+    Batch,
+    Change,
+    Delivery,
+    Entry,
+    Execution,
+    Expiry,
+    Inbox,
+    Message,
+    Page,
+    Post,
+    Query,
+    Receipt,
+    Request,
+    Resume,
+    Settle,
+    Status,
+    Verdict,
+    Verdicts,
+    Wish,
+    WorkerRecord,
+)
+from perdure.stores import postgres_schema
+from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.postgres_address import read_address
+from perdure.stores.postgres_columns import pack_batch, pack_entries, read_entries, read_records, read_verdicts
+from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSession, Pool
+from perdure.stores.postgres_settle import read_back
+from perdure.stores.signal import Signal
+
+
+class PostgresStore:
+    """A PostgreSQL database.
+
+    `pool`: an asyncpg pool that the user has already, used for all but commits and heartbeats, never closed here.
+    `statement_cache_size=0` (also in the URL) says that a pooler in transaction mode is in between.
+    """
+
+    inline = False
+    poll = 0.5
+    lease: float | None = None
+
+    def __init__(self, url: str, *, pool: Any = None, pool_size: int = 10, statement_cache_size: int | None = None) -> None:
+        self._address = read_address(url, statement_cache_size)
+        self.url = self._address.shown
+        self._pool = Pool(self._address, pool, pool_size)
+        self._commits = CommitSession(self._address)
+        self._heart = HeartbeatSession(self._address)
+        self._turn = asyncio.Lock()  # of the commit session
+        self._signal = Signal()
+        self._clock = SystemClock()
+
+    async def open(self) -> None:
+        await self._pool.open()
+        async with self._pool.connection() as connection:
+            if await postgres_schema.is_empty(connection):
+                await postgres_schema.migrate(connection, self.url)
+            else:
+                await postgres_schema.check(connection, self.url)
+
+    async def close(self) -> None:
+        await self._heart.close()
+        await self._commits.close()
+        await self._pool.close()
+
+    async def migrate(self) -> list[tuple[str, bool]]:
+        async with self._pool.connection() as connection:
+            return await postgres_schema.migrate(connection, self.url)
+
+    # Workers --------------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        who = (worker.host, worker.pid, worker.process, worker.build, worker.workflows, worker.queues)
+        async with self._pool.connection() as connection:
+            await connection.execute(SQL["forget_workers"])
+            await connection.execute(SQL["register_definitions"], worker.workflows, worker.build)
+            rows = await connection.fetch(SQL["register_worker"], *who, micros(lease))
+        async with self._turn:
+            await self._commits.ready()  # the first commit shall not wait for it
+        return read_records(WorkerRecord, rows)[0]
+
+    async def release(self, worker: int, epoch: int) -> None:
+        async with self._pool.connection() as connection, connection.transaction():
+            if await connection.fetchval(SQL["release_worker"], worker, epoch):
+                # A statement of its own: it sees what the last commit, waited for by the first one, has written.
+                await connection.execute(SQL["release_executions"], worker)
+        self._signal.fire()
+
+    async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
+        row = await self._heart.row("heartbeat", worker, epoch, micros(lease), timeout=max(1.0, lease / 2))
+        return row["alive"], row["now"]
+
+    async def suspects(self, worker: int) -> list[int]:
+        return [row["id"] for row in await self._pool.rows("suspects", worker)]
+
+    async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
+        if await self._pool.value("declare_dead", worker, anyway):
+            self._signal.fire()
+            return True
+        return bool(await self._pool.value("is_dead", worker))
+
+    # Commit ---------------------------------------------------------------------------------------
+
+    async def commit(self, batch: Batch) -> Verdicts:
+        name, values = _statement(batch)
+        async with self._turn:
+            connection = await self._commits.ready()
+            try:
+                if name is None:
+                    verdicts = await self._commit_in_two(connection, batch)
+                else:
+                    verdicts = _verdicts(batch, await self._commits.row(name, *values))
+            except DRIVER_ERRORS as error:
+                raise self._failed(error) from error
+        if name != "commit_entry" and name != "commit_entries" and _wakes(batch):
+            self._signal.fire()
+        return verdicts
+
+    async def _commit_in_two(self, connection: Any, batch: Batch) -> Verdicts:
+        # One statement cannot change a row that it creates.
+        creates = Batch(batch.worker, batch.epoch, batch.token, batch.now, creates=batch.creates)
+        others = replace(batch, creates=[])
+        async with connection.transaction():
+            first = _verdicts(creates, await self._commits.row("commit_batch", *pack_batch(creates)))
+            second = _verdicts(others, await self._commits.row("commit_batch", *pack_batch(others)))
+        return Verdicts(first.alive, first.creates, second.changes)
+
+    def _failed(self, error: BaseException) -> PerdureError:
+        found = sort_commit_error(error, self.url)
+        if isinstance(found, CommitUnknownError):
+            self._commits.drop()
+        return type(found)(self._address.hide(str(found)))
+
+    async def settle(self, batch: Batch) -> Verdicts | None:
+        async with self._turn:
+            connection = await self._commits.ready()
+            try:
+                async with connection.transaction():
+                    return await read_back(connection, batch)
+            except DRIVER_ERRORS as error:
+                self._commits.drop()
+                raise self._pool.sorted(error) from error
+
+    # Claims and reads of the owner ----------------------------------------------------------------
+
+    async def claim(
+        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+    ) -> list[Execution]:
+        names, versions = [name for name, _ in workflows], [version for _, version in workflows]
+        rows = await self._pool.rows("claim", worker, epoch, limit, names, versions, sorted(set(queues)))
+        return read_records(Execution, rows)
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        journals: dict[str, list[Entry]] = {id: [] for id in ids}
+        for entry in read_entries(await self._pool.rows("load_journals", ids)):
+            journals[entry.execution_id].append(entry)
+        return journals
+
+    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
+        async with self._pool.connection() as connection:
+            # The nudges first: whatever is missed by what is read then has raised them.
+            boxes = {row["id"]: Inbox(*tuple(row)[1:]) for row in await connection.fetch(SQL["inbox_executions"], ids)}
+            found = list(boxes)
+            requests = await connection.fetch(SQL["inbox_requests"], found)
+            messages = await connection.fetch(SQL["inbox_messages"], found)
+            children = await connection.fetch(SQL["inbox_children"], found)
+        for request in read_records(Request, requests):
+            boxes[request.execution_id].requests.append(request)
+        for message in read_records(Message, messages):
+            boxes[message.execution_id].messages.append(message)
+        for child in read_records(Execution, children):
+            boxes[child.parent_id or ""].children.append(child)
+        return boxes
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        return {row["id"]: row["nudges"] for row in await self._pool.rows("nudged", worker)}
+
+    # Deliveries -----------------------------------------------------------------------------------
+
+    async def deliver(self, delivery: Delivery, now: int) -> Receipt:
+        match delivery:
+            case Answer(id, value, by, via, checksum):
+                receipt = await self._decide(id, True, value, by, via, checksum)
+            case Expiry(id):
+                receipt = await self._decide(id, False, None, None, None, 0)
+            case Post(message):
+                receipt = await self._post(message)
+            case Wish(id, wish, by, reason):
+                receipt = _receipt(id, await self._pool.value("deliver_wish", id, wish, by, reason))
+            case Settle(id):
+                receipt = await self._settle(id)
+            case Resume(id):
+                receipt = _receipt(id, await self._pool.value("deliver_resume", id))
+        if receipt.verdict is Verdict.OK:
+            self._signal.fire()
+        return receipt
+
+    async def _decide(self, id: str, *values: object) -> Receipt:
+        rows = await self._pool.rows("deliver_decision", id, *values)
+        if not rows:
+            return Receipt(Verdict.GONE)
+        request = read_records(Request, rows)[0]
+        return Receipt(Verdict(rows[0]["verdict"]), request.execution_id, request)
+
+    async def _post(self, message: Message) -> Receipt:
+        id, execution_id = message.id, message.execution_id
+        content = (message.name, message.value, message.checksum, message.sent_by)
+        receipt = _receipt(execution_id, await self._pool.value("deliver_message", id, execution_id, *content))
+        # Which it is at an ended execution, its first statement could not see: this one has a newer view.
+        if receipt.verdict is Verdict.ENDED and await self._pool.value("has_message", id):
+            receipt.verdict = Verdict.REPEAT
+        return receipt
+
+    async def _settle(self, id: str) -> Receipt:
+        async with self._pool.connection() as connection, connection.transaction():
+            # Locked first, so that the next statement sees the requests of a commit that this one waited for.
+            await connection.fetch(SQL["lock_family"], id)
+            return _receipt(id, await connection.fetchval(SQL["deliver_settle"], id))
+
+    # Waking ---------------------------------------------------------------------------------------
+
+    async def next_wake(self) -> int | None:
+        when = await self._pool.value("next_wake")
+        return None if when is None else from_datetime(when)
+
+    async def changed(self, timeout: float) -> None:
+        await self._signal.wait(self._clock, timeout)
+
+    # Insight --------------------------------------------------------------------------------------
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        return {row.id: row for row in read_records(Execution, await self._pool.rows("get_executions", ids))}
+
+    async def count(self, query: Query) -> dict[str, int]:
+        return {row["status"]: row["number"] for row in await self._pool.rows("count_executions", *_filters(query))}
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        return read_entries(await self._pool.rows("history", execution_id))
+
+    async def requests(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
+    ) -> list[Request]:
+        return read_records(Request, await self._pool.rows("get_requests", ids, execution_ids, status, limit))
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        return read_records(Execution, await self._pool.rows("descendants", execution_id))
+
+    async def workers(self) -> list[WorkerRecord]:
+        return read_records(WorkerRecord, await self._pool.rows("get_workers"))
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        place = (None, None) if cursor is None else read_cursor(cursor)
+        name = "list_oldest" if query.order == "oldest" else "list_newest"
+        rows = read_records(Execution, await self._pool.rows(name, *_filters(query), *place, limit + 1))
+        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _statement(batch: Batch) -> tuple[str | None, Sequence[Any]]:
+    """The statement that records this batch, and its parameters; no name if it takes two."""
+    if not (batch.creates or batch.changes or batch.requests or batch.closes or batch.takes or batch.untakes):
+        if len(batch.entries) == 1:
+            return "commit_entry", (batch.worker, batch.epoch, *batch.entries[0])
+        return "commit_entries", (batch.worker, batch.epoch, *pack_entries(batch.entries, batch.token))
+    changed = {change.execution_id for change in batch.changes}
+    if len(changed) < len(batch.changes):
+        raise BadBatchError("a batch changes an execution twice; nothing of it was recorded")
+    if batch.creates and changed and any(create.id in changed for create in batch.creates):
+        return None, ()
+    return "commit_batch", pack_batch(batch)
+
+
+def _verdicts(batch: Batch, row: Any) -> Verdicts:
+    if row is None or not row[0]:
+        return Verdicts(alive=False)
+    if len(row) == 1:
+        return Verdicts(alive=True)
+    return Verdicts(True, *read_verdicts(batch, *row[1:]))
+
+
+def _wakes(batch: Batch) -> bool:
+    return any(create.status is Status.PENDING for create in batch.creates) or any(map(_change_wakes, batch.changes))
+
+
+def _change_wakes(change: Change) -> bool:
+    return change.status is Status.PENDING or change.status in ENDED
+
+
+def _receipt(execution_id: str, verdict: str | None) -> Receipt:
+    return Receipt(Verdict.GONE) if verdict is None else Receipt(Verdict(verdict), execution_id)
+
+
+def _filters(query: Query) -> tuple[Any, ...]:
+    return (
+        list(query.status) or None,
+        query.workflow,
+        query.version,
+        query.parent,
+        query.by,
+        query.id_prefix or None,
+        query.since,
+        query.until,
+    )

@@ -1,0 +1,287 @@
+"""Sessions with a PostgreSQL server: one for the commits, one for the heartbeats, a pool for everything else.
+
+Where the server cannot be reached, each of them tries at most five times a second, however many ask: the first who comes
+tries, those who came meanwhile get its error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import asyncpg
+
+from perdure.errors import PerdureError, StoreUnavailableError
+from perdure.stores.postgres_address import Address
+from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_error
+from perdure.stores.queries import load_queries
+
+Result = TypeVar("Result")
+
+SQL = load_queries("postgres")
+STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
+CLOSE_SECONDS = 5.0
+BETWEEN_TRIES = 0.2
+OLDEST_SERVER = 12
+
+
+class Gate:
+    """Paces attempts to reach the server, once one has failed."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._lock = asyncio.Lock()
+        self._failed_at: float | None = None
+        self._error: PerdureError | None = None
+
+    async def attempt(self, reach: Callable[[], Awaitable[Result]]) -> Result:
+        """Call `reach`, which connects. Raises what it raises, in Perdure's words."""
+        if self._failed_at is None:
+            return await self._try(reach)
+        came = time.monotonic()
+        async with self._lock:
+            if self._failed_at is not None:
+                if self._failed_at > came and self._error is not None:
+                    raise type(self._error)(str(self._error)) from self._error.__cause__
+                await asyncio.sleep(max(0.0, self._failed_at + BETWEEN_TRIES - time.monotonic()))
+            return await self._try(reach)
+
+    async def _try(self, reach: Callable[[], Awaitable[Result]]) -> Result:
+        try:
+            result = await reach()
+        except DRIVER_ERRORS as error:
+            self._error = self.sorted(error)
+            self._failed_at = time.monotonic()
+            raise self._error from error
+        self._failed_at = self._error = None
+        return result
+
+    def sorted(self, error: BaseException) -> PerdureError:
+        """The error of Perdure's for one of the driver's, without a password."""
+        found = sort_error(error, self._address.shown)
+        return type(found)(self._address.hide(str(found)))
+
+
+async def connect(address: Address) -> Any:
+    """A connection with the settings that the rules rest on. Raises the driver's errors."""
+    connection = await asyncpg.connect(**_options(address), timeout=address.connect_seconds)
+    try:
+        await prepare(address, connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def prepare(address: Address, connection: Any) -> None:
+    """Settings of a new session; none are left in one that is shared out by a pooler."""
+    version = connection.get_server_version()
+    if version.major < OLDEST_SERVER:
+        raise StoreUnavailableError(
+            f"{address.shown} is PostgreSQL {version.major}; Perdure needs {OLDEST_SERVER} or newer"
+        )
+    if not address.pooled:
+        await connection.fetchrow(SQL["prepare_session"])
+
+
+def _options(address: Address) -> dict[str, Any]:
+    options: dict[str, Any] = {"dsn": address.dsn, "command_timeout": STATEMENT_SECONDS}
+    if address.pooled:
+        options["statement_cache_size"] = 0
+    if "application_name=" not in address.dsn:
+        options["server_settings"] = {"application_name": "perdure"}
+    return options
+
+
+@asynccontextmanager
+async def pinned(address: Address, connection: Any) -> AsyncIterator[None]:
+    """Behind a pooler a statement and its preparation meet one server only inside a transaction."""
+    if address.pooled and not connection.is_in_transaction():
+        async with connection.transaction():
+            yield
+    else:
+        yield
+
+
+class Pool:
+    """For everything but commits and heartbeats: one connection, up to ten as needed; or a pool that the user has."""
+
+    def __init__(self, address: Address, given: Any = None, size: int = 10) -> None:
+        self._address = address
+        self._gate = Gate(address)
+        self._given = given
+        self._size = size
+        self._pool: Any = given
+
+    async def open(self) -> None:
+        if self._pool is None:
+            self._pool = await self._gate.attempt(self._create)
+
+    async def _create(self) -> Any:
+        return await asyncpg.create_pool(
+            **_options(self._address),
+            timeout=self._address.connect_seconds,
+            min_size=1,
+            max_size=self._size,
+            init=lambda connection: prepare(self._address, connection),
+            reset=_keep_settings,
+        )
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None or pool is self._given:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+        except (*DRIVER_ERRORS, TimeoutError):
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection for a while. The driver's errors leave the block as Perdure's."""
+        pool = self._pool
+        if pool is None:
+            raise StoreUnavailableError(f"{self._address.shown} is not open")
+        connection = await self._gate.attempt(pool.acquire)
+        try:
+            async with pinned(self._address, connection):
+                yield connection
+        except DRIVER_ERRORS as error:
+            raise self._gate.sorted(error) from error
+        finally:
+            with suppress(*DRIVER_ERRORS):
+                await pool.release(connection)
+
+    async def rows(self, name: str, *values: object) -> list[Any]:
+        """The rows of a named statement."""
+        async with self.connection() as connection:
+            rows: list[Any] = await connection.fetch(SQL[name], *values)
+            return rows
+
+    async def value(self, name: str, *values: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchval(SQL[name], *values)
+
+
+async def _keep_settings(connection: Any) -> None:
+    # The driver would reset the session between two uses: one round trip more, and our settings gone.
+    pass
+
+
+class CommitSession:
+    """The connection that commits, and nothing else: its plans are made once and kept."""
+
+    NAMES = ("commit_entry", "commit_entries", "commit_batch")
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._gate = Gate(address)
+        self._prepared: dict[str, Any] = {}
+        self.connection: Any = None
+
+    async def ready(self) -> Any:
+        """The connection, opened (again) where needed. Raises `StoreUnavailableError`: nothing was sent."""
+        if self.connection is None or self.connection.is_closed():
+            self.connection = await self._gate.attempt(self._connect)
+        return self.connection
+
+    async def _connect(self) -> Any:
+        connection = await connect(self._address)
+        try:
+            if not self._address.pooled:
+                await connection.fetchrow(SQL["prepare_commits"])
+                self._prepared = {name: await connection.prepare(SQL[name]) for name in self.NAMES}
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def row(self, name: str, *values: object) -> Any:
+        """The row that a commit statement gives. Raises the driver's errors."""
+        if not self._address.pooled:
+            return await self._prepared[name].fetchrow(*values)
+        async with pinned(self._address, self.connection):
+            return await self.connection.fetchrow(SQL[name], *values)
+
+    def drop(self) -> None:
+        """Give a connection up that may be broken."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        connection, self.connection = self.connection, None
+        await _close(connection)
+
+
+class HeartbeatSession:
+    """A connection on the event loop of whoever beats: the thread of heartbeats has one of its own."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connection: Any = None
+        self._keeper: AsyncGenerator[None, None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gate = Gate(address)
+        self._closed = False
+
+    async def row(self, name: str, *values: object, timeout: float) -> Any:
+        """The row of a named statement. Raises `StoreUnavailableError`."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._give_up()
+            self._loop, self._gate = loop, Gate(self._address)
+        if self._closed:
+            raise StoreUnavailableError(f"{self._address.shown} is closed")
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._gate.attempt(self._connect)
+        connection = self._connection
+        try:
+            async with pinned(self._address, connection):
+                return await connection.fetchrow(SQL[name], *values, timeout=timeout)
+        except DRIVER_ERRORS as error:
+            connection.terminate()
+            raise self._gate.sorted(error) from error
+
+    async def _connect(self) -> Any:
+        connection = await connect(self._address)
+        if not self._address.pooled:
+            await connection.fetchrow(SQL["prepare_heartbeats"])
+        # Nobody tells this store that the heartbeats' loop ends; but a loop that ends closes its generators.
+        self._keeper = _closed_with_loop(connection)
+        await anext(self._keeper)
+        return connection
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._loop is asyncio.get_running_loop():
+            keeper, self._keeper, self._connection = self._keeper, None, None
+            if keeper is not None:
+                await keeper.aclose()
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._loop is not None:
+            with suppress(RuntimeError):  # that loop is closed, and its connection with it
+                self._loop.call_soon_threadsafe(connection.terminate)
+
+
+async def _closed_with_loop(connection: Any) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await _close(connection)
+
+
+async def _close(connection: Any) -> None:
+    if connection is not None and not connection.is_closed():
+        try:
+            await connection.close(timeout=CLOSE_SECONDS)
+        except DRIVER_ERRORS:
+            connection.terminate()

@@ -1,0 +1,221 @@
+"""One connection to an SQLite file: named statements, transactions, the schema, and errors in words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from perdure.clock import Clock
+from perdure.errors import BadBatchError, CommitUnknownError, SchemaVersionError, StoreUnavailableError
+from perdure.stores.migrations import Migration, load_migrations
+from perdure.stores.queries import load_queries
+from perdure.stores.timestamps import to_text
+
+Result = TypeVar("Result")
+Parameters = Sequence[Any] | dict[str, Any]
+
+log = logging.getLogger("perdure.stores.sqlite")
+
+PATIENCE = 20.0  # seconds that a verb waits for the lock of another process
+TABLES = (
+    "workflow_definitions",
+    "workflow_executions",
+    "step_executions",
+    "state_snapshots",
+    "approval_requests",
+    "rollback_actions",
+    "approval_decisions",
+    "messages",
+    "workers",
+    "payload_chunks",
+    "schema_versions",
+)
+
+
+class Busy(StoreUnavailableError):
+    """Another process holds the database's lock; nothing was done. Try again after a short random pause."""
+
+
+class Database:
+    """A connection. Its statements are addressed by their names in `sqlite.sql`.
+
+    `timeout` is how many seconds a statement waits for another process's lock, blocking its thread.
+    """
+
+    def __init__(self, path: str, *, timeout: float = 0.0) -> None:
+        self.path = path
+        self.sql = load_queries("sqlite")
+        with Translating(path):
+            self.connection = sqlite3.connect(
+                path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def run(self, name: str, parameters: Parameters = ()) -> sqlite3.Cursor:
+        """Execute one named statement. Raises what sqlite3 raises."""
+        return self.connection.execute(self.sql[name], parameters)
+
+    def run_many(self, name: str, rows: Iterable[Parameters]) -> None:
+        self.connection.executemany(self.sql[name], rows)
+
+    def value(self, name: str, parameters: Parameters = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.run(name, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def transaction(self, work: Callable[[], Result]) -> Result:
+        """Do this under the write lock, as a whole or not at all.
+
+        Raises `Busy` at once where the lock is held, `CommitUnknownError` where COMMIT itself failed.
+        """
+        connection, sql = self.connection, self.sql
+        try:
+            connection.execute(sql["begin"])
+            try:
+                result = work()
+            except BaseException:
+                connection.rollback()
+                raise
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            raise translated(error, self.path) from error
+        try:
+            connection.execute(sql["commit"])
+        except sqlite3.Error as error:
+            raise self._after_failed_commit(error) from error
+        return result
+
+    def _after_failed_commit(self, error: sqlite3.Error) -> BaseException:
+        still_open = self.connection.in_transaction
+        if still_open:
+            self.connection.rollback()
+            if _code(error) == sqlite3.SQLITE_BUSY:
+                return translated(error, self.path)
+        return CommitUnknownError(f"{self.path}: {error} at COMMIT, so that nobody knows whether it is recorded")
+
+    # The schema -----------------------------------------------------------------------------------
+
+    def migrate(self, clock: Clock) -> list[tuple[str, bool]]:
+        """Bring the schema up to date, in one transaction. Gives (table, was created now) for each table."""
+        return self.transaction(lambda: self._migrate(clock))
+
+    def _migrate(self, clock: Clock) -> list[tuple[str, bool]]:
+        migrations = load_migrations("sqlite")
+        before = self._tables()
+        version = self._check_version(before, known=len(migrations))
+        for migration in migrations[version:]:
+            self._apply(migration, clock)
+        return [(table, table not in before) for table in TABLES]
+
+    def _tables(self) -> set[str]:
+        return {name for (name,) in self.run("tables")}
+
+    def _check_version(self, tables: set[str], known: int) -> int:
+        if "schema_versions" not in tables:
+            if foreign := sorted(tables & set(TABLES)):
+                raise SchemaVersionError(f"{self.path} has tables of these names that are not Perdure's: {foreign}")
+            return 0
+        version, oldest_writer = self.run("schema_version").fetchone()
+        if oldest_writer > known:
+            raise SchemaVersionError(
+                f"{self.path} has schema {version}, which a newer Perdure wrote. It asks for a library that knows "
+                f"schema {oldest_writer}; this one knows up to {known}. Nothing was changed: upgrade perdure"
+            )
+        return int(version)
+
+    def _apply(self, migration: Migration, clock: Clock) -> None:
+        for statement in migration.statements:
+            self.connection.execute(statement)
+        self.run("record_version", (migration.version, to_text(clock.now()), migration.oldest_writer))
+
+
+class Translating:
+    """`with Translating(path):` what sqlite3 raises inside comes out as an error of Perdure's, in words."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
+            raise translated(error, self._path) from error
+
+
+async def patiently(clock: Clock, work: Callable[[], Result], patience: float = PATIENCE) -> Result:
+    """Do it, and while another process holds the lock, again, after pauses that grow from 1 to 10 ms."""
+    pause, waited = 0.001, 0.0
+    while True:
+        try:
+            return work()
+        except Busy:
+            if waited >= patience:
+                raise
+        seconds = pause * (0.5 + clock.jitter())
+        await asyncio.sleep(seconds)  # of real time: a virtual clock does not move another process
+        pause, waited = min(pause * 1.5, 0.01), waited + seconds
+
+
+def translated(error: BaseException, path: str) -> BaseException:
+    """The error of Perdure's that says this in words; what would be a defect stays as it is."""
+    if isinstance(error, OverflowError | UnicodeEncodeError | sqlite3.DataError):
+        return BadBatchError(f"{path} cannot take this value: {error}")
+    match _code(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Busy(f"{path} is locked by another process; nothing was done")
+        case sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_MISMATCH:
+            return BadBatchError(f"{path} refused this: {error}. Nothing of it was recorded")
+        case sqlite3.SQLITE_FULL:
+            return StoreUnavailableError(f"{path}: the disk, or the database's limit, is full; nothing was recorded")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return StoreUnavailableError(f"{path} may not be written by this user; nothing was recorded")
+        case sqlite3.SQLITE_IOERR:
+            return StoreUnavailableError(f"{path}: the disk reports an error ({error})")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StoreUnavailableError(f"{path} cannot be opened: {_why_not_opened(path)}")
+        case sqlite3.SQLITE_NOTADB:
+            return StoreUnavailableError(f"{path} is not an SQLite database; it was left as it is")
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup")
+        case _:
+            return error
+
+
+def _code(error: BaseException) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _why_not_opened(path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}; create it first"
+    if os.path.isdir(path):
+        return "it is a folder"
+    if not os.access(folder, os.W_OK):
+        return f"this user may not write to the folder {folder}, which SQLite needs for its log"
+    return "this user has no right to it"
+
+
+@cache
+def warn_of_reset_bug(path: str) -> None:
+    """Say once that several processes share a file through an SQLite that can damage it, very rarely."""
+    version = sqlite3.sqlite_version_info
+    if version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45):
+        return
+    log.warning(
+        "%s is shared by several processes through SQLite %s, which has the WAL-reset bug: two of them that move the "
+        "log into the database at one instant can damage it. It is very rare, and only one worker does so regularly; "
+        "an SQLite from 3.51.3 on is free of it",
+        path,
+        sqlite3.sqlite_version,
+    )

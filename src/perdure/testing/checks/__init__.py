@@ -1,0 +1,1 @@
+"""What every store promises, one plain async function a promise, grouped by what it concerns."""

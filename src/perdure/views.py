@@ -1,0 +1,161 @@
+"""Rows as people and programs see them: times as datetimes, payloads as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from perdure.clock import to_datetime
+from perdure.codec import decode_error, error_traceback
+from perdure.errors import DecodeError, ExecutionCancelledError, StepFailedError
+from perdure.journal import ATTEMPT, INTENT, is_outcome
+from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
+from perdure.records import Entry, Execution, Request, Status
+from perdure.workflow import CODEC, Workflow
+
+
+def _time(when: int | None) -> datetime | None:
+    return None if when is None else to_datetime(when)
+
+
+def _value(text: str | None) -> Any:
+    """A recorded value for display: what cannot be read is shown as its text."""
+    if text is None:
+        return None
+    try:
+        return CODEC.decode(text)
+    except DecodeError:
+        return text
+
+
+@dataclass(slots=True, frozen=True)
+class HistoryEntry:
+    """One durable call of an execution, with the intent and the failed attempts inside it.
+
+    `status`: "completed", "failed", or "open" (begun, no outcome yet). `attempt`: how many it took so far.
+    """
+
+    seq: int
+    key: str
+    kind: str
+    name: str
+    status: str
+    attempt: int
+    input: Any
+    output: Any
+    error: str | None
+    traceback: str | None
+    started_at: datetime
+    completed_at: datetime | None
+    build: str
+    fence: int
+    attempts: tuple[HistoryEntry, ...] = ()
+
+
+def _entry(entry: Entry) -> HistoryEntry:
+    error = decode_error(entry.error) if entry.error else None
+    return HistoryEntry(
+        seq=entry.seq,
+        key=entry.key,
+        kind=entry.kind,
+        name=entry.key.rsplit("/", 1)[-1].rsplit("#", 1)[0],
+        status=entry.status,
+        attempt=entry.attempt,
+        input=_value(entry.input),
+        output=_value(entry.output),
+        error=f"{type(error).__name__}: {error}" if error is not None else None,
+        traceback=error_traceback(entry.error) if entry.error else None,
+        started_at=to_datetime(entry.started_at),
+        completed_at=to_datetime(entry.completed_at),
+        build=entry.build,
+        fence=entry.fence,
+    )
+
+
+def history(entries: list[Entry]) -> list[HistoryEntry]:
+    """A journal as one entry a durable call, in the order of their outcomes; what is open comes last."""
+    inside: dict[str, list[HistoryEntry]] = {}
+    result: list[HistoryEntry] = []
+    for entry in entries:
+        view = _entry(entry)
+        if entry.kind in (INTENT, ATTEMPT) or (entry.kind == "timer" and entry.status == "set"):
+            inside.setdefault(entry.key, []).append(view)
+            continue
+        if is_outcome(entry) and entry.key in inside:
+            view = _with(view, inside.pop(entry.key))
+        result.append(view)
+    for key, views in inside.items():
+        first = views[0]
+        result.append(
+            HistoryEntry(
+                first.seq, key, "step" if first.kind in (INTENT, ATTEMPT) else first.kind, first.name, "open",
+                1 + max((v.attempt for v in views if v.kind == ATTEMPT), default=0), first.input, None, None, None,
+                first.started_at, None, first.build, first.fence, tuple(views),
+            )
+        )  # fmt: skip
+    return result
+
+
+def _with(view: HistoryEntry, attempts: list[HistoryEntry]) -> HistoryEntry:
+    fields = {name: getattr(view, name) for name in view.__dataclass_fields__}
+    return HistoryEntry(**{**fields, "attempts": tuple(attempts)})
+
+
+def request_view(row: Request) -> OpenRequest:
+    return OpenRequest(
+        id=row.id,
+        execution_id=row.execution_id,
+        key=row.key,
+        kind=row.kind,
+        message=row.message,
+        details=_value(row.details),
+        status=row.status,
+        schema=row.schema,
+        assignee=row.assignee,
+        answer=_value(row.answer),
+        answered_by=row.answered_by,
+        created_at=to_datetime(row.created_at),
+        expires_at=_time(row.expires_at),
+        decided_at=_time(row.decided_at),
+    )
+
+
+def error_of(text: str | None) -> BaseException:
+    """The recorded error of an execution."""
+    return decode_error(text) if text else StepFailedError("no error was recorded")
+
+
+def outcome_of(row: Execution, workflow: Workflow[..., Any] | None) -> Outcome | None:
+    """The outcome of a row that says it all by itself; None if it is on its way or waits."""
+    match row.status:
+        case Status.COMPLETED:
+            if workflow is not None and row.output is not None:
+                return Completed(workflow.arguments.returns.decode(row.output))
+            return Completed(CODEC.decode(row.output or "null"))
+        case Status.FAILED:
+            return Failed(error_of(row.error))
+        case Status.CANCELLED:
+            return Cancelled(row.wish_by, row.wish_reason)
+        case Status.PAUSED:
+            return Paused(row.wish_by, row.wish_reason)
+        case Status.BLOCKED:
+            return Blocked(row.reason or "", error_of(row.error))
+        case _:
+            return None
+
+
+def raise_or_value(outcome: Outcome, execution_id: str) -> Any:
+    """What `result()` makes of an outcome."""
+    match outcome:
+        case Completed(value):
+            return value
+        case Failed(error) | Blocked(_, error):
+            raise error
+        case Cancelled(by, reason):
+            who = f" by {by}" if by else ""
+            raise ExecutionCancelledError(
+                f"{execution_id} was cancelled{who}: {reason or 'no reason given'}", execution_id=execution_id
+            )
+        case _:
+            raise AssertionError(f"{outcome} is no end")

@@ -1,0 +1,602 @@
+"""A worker: claims executions, keeps its lease, notices what comes for them, and leaves in order.
+
+Polling is the truth, hints only make it sooner. One look (`_tick`) at the store does, in this order: bury
+the workers whose death shows, read what came for the executions that run here, claim what can be claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from perdure.cancelling import cancel
+from perdure.carrier import Carriers
+from perdure.clock import Cancellable, Clock
+from perdure.codec import encode_error
+from perdure.committer import Committer, Created
+from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, PerdureError, StoreUnavailableError
+from perdure.executor import Run
+from perdure.heartbeat import Heartbeat
+from perdure.records import (
+    ENDED,
+    Change,
+    Delivery,
+    Entry,
+    Execution,
+    Expiry,
+    Inbox,
+    Receipt,
+    Request,
+    Status,
+    Verdict,
+    WorkerRecord,
+)
+from perdure.store import Store
+from perdure.workflow import Workflow
+
+logger = logging.getLogger("perdure")
+
+PROCESS = uuid.uuid4().hex
+"""Tells this process from all others, also from one that has its pid later."""
+
+BATCH = 1000
+"""Executions whose journals are read together."""
+
+DRAIN = 10.0
+"""Seconds that running bodies get when a worker leaves."""
+
+
+class Worker:
+    """One worker of an engine. All its methods run in the engine's event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        workflows: dict[tuple[str, int], Workflow[..., Any]],
+        *,
+        queues: Sequence[str],
+        concurrency: int,
+        lease: float,
+        poll: float,
+        build: str,
+        left: Callable[[str, Change | None], None],
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.workflows = workflows
+        self.queues = tuple(queues)
+        self.concurrency = concurrency
+        self.lease = lease
+        self.poll = poll
+        self.build = build
+        self.loop = asyncio.get_running_loop()
+        self.carriers = Carriers(self.loop)
+        self.committer = Committer(store, clock, self.carriers, self._lost)
+        self.threads = ThreadPoolExecutor(max_workers=min(64, max(4, concurrency)), thread_name_prefix="perdure-step")
+        self.runs: dict[str, Run] = {}
+        self.creating: set[str] = set()
+        self.loading: set[str] = set()
+        self.doubtful: set[str] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.draining = False
+        self.registered = False
+        self.fatal: BaseException | None = None
+        self.lost_leases = 0
+        self.record = WorkerRecord(id=0)
+        self.heartbeat: Heartbeat | None = None
+        self.wakes: list[int] = []
+        self._notify_left = left
+        self._nudged: set[Run] = set()
+        self._refreshing = False
+        self._poke = asyncio.Event()
+        self._backlog = True
+        self._alarm: Cancellable | None = None
+        self._alarm_at: int | None = None
+        self._poller: asyncio.Task[None] | None = None
+
+    # Coming and going -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Register and begin to look for work."""
+        await self._register()
+        self._poller = self.loop.create_task(self._poll())
+
+    async def _register(self) -> None:
+        record = WorkerRecord(
+            id=0,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process=PROCESS,
+            build=self.build,
+            workflows=json.dumps(sorted(self.workflows)),
+            queues=json.dumps(self.queues),
+        )
+        self.record = await self.store.register(record, self.lease)
+        self.committer.belong_to(self.record.id, self.record.epoch)
+        self.registered = True
+        if self.store.threaded:
+            self.heartbeat = Heartbeat(
+                self.store,
+                self.record.id,
+                self.record.epoch,
+                self.lease,
+                beaten=self.clock.sync if not self.store.inline else _nothing,
+                dead=functools.partial(self._declared_dead, self.record.id),
+            )
+            self.heartbeat.start()
+
+    async def leave(self) -> None:
+        """Claim no more, give running bodies their time, release the rest, sign off."""
+        self.draining = True
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.wait([self._poller])
+        for run in list(self.runs.values()):
+            run.release()
+        await self._drained(DRAIN)
+        for run in list(self.runs.values()):
+            run.stop_bodies()
+        await self._drained(1.0)
+        for run in list(self.runs.values()):
+            run.abandon()
+        for task in list(self.tasks):
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self.heartbeat is not None:
+            await asyncio.to_thread(self.heartbeat.stop)
+        if self.registered:
+            try:
+                await self.store.release(self.record.id, self.record.epoch)
+            except PerdureError as error:
+                logger.warning("worker %s could not sign off: %s; its lease will run out", self.record.id, error)
+        self.carriers.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.sleep(0)
+
+    async def _drained(self, seconds: float) -> None:
+        over = asyncio.Event()
+        timer = self.loop.call_later(seconds, over.set)
+        while (self.runs or self.creating or self.loading or self.committer.busy) and not over.is_set():
+            if self.committer.dead:
+                break
+            await asyncio.sleep(0.002)
+        timer.cancel()
+
+    def give_up(self, error: BaseException) -> None:
+        """The process is going down (Ctrl-C, exit, no memory): record nothing more of what runs, claim no more."""
+        self.fatal = error
+        self.draining = True
+        logger.critical("worker %s stops: %r in a step; what ran is not recorded and runs again", self.record.id, error)
+
+    def _declared_dead(self, worker: int) -> None:
+        if worker == self.record.id:
+            self._lost()
+
+    def _lost(self) -> None:
+        """This worker was declared dead: drop everything it ran, come back as a new worker."""
+        if not self.registered:
+            return
+        self.registered = False
+        self.committer.dead = True
+        self.lost_leases += 1
+        error = LeaseLostError(
+            f"worker {self.record.id} was declared dead (it was stopped or cut off for longer than its lease of"
+            f" {self.lease:g} s); what it ran goes on elsewhere, nothing it did since was recorded"
+        )
+        logger.error("%s", error)
+        dropped = list(self.runs.values())
+        for run in dropped:
+            run.abandon()
+        self.runs.clear()
+        self._nudged.clear()
+        for run in dropped:
+            self._notify_left(run.id, None)
+        if self.heartbeat is not None:
+            self.heartbeat._stop.set()
+            self.heartbeat = None
+        if not self.draining:
+            self.spawn(self._come_back(), lambda result, error: None)
+
+    async def _come_back(self) -> None:
+        starts = [c for c in self.committer.work.creates if c[0].parent_id is None]
+        self.committer._gather_into(type(self.committer.work)())
+        while True:
+            try:
+                await self._register()
+                break
+            except StoreUnavailableError:
+                await self.clock.sleep(0.25)
+        for execution, created in starts:
+            if execution.owner is not None:
+                execution.owner = self.record.id
+            self.committer.create(execution, created)
+        self.poke()
+
+    # Tasks of the worker's own ---------------------------------------------------------------------------
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        """Run a coroutine of the engine's own; `done(result, error)` is called from a callback, never in a task."""
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(functools.partial(self._spawned, done))
+
+    def _spawned(self, done: Callable[[Any, BaseException | None], None], task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        done(None if error is not None else task.result(), error)
+
+    async def _insist(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Do something with the store, however long it is away."""
+        pause = 0.01
+        while True:
+            try:
+                return await act()
+            except StoreUnavailableError as error:
+                logger.debug("worker %s: %s; trying again", self.record.id, error)
+                await self.clock.sleep(pause * (0.5 + self.clock.jitter()))
+                pause = min(0.25, pause * 2)
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Deliver something, however long the store is away (deliveries are idempotent by their ids)."""
+        receipt: Receipt = await self._insist(lambda: self.store.deliver(delivery, self.clock.now()))
+        self.hint(receipt.execution_id)
+        return receipt
+
+    # Starting -------------------------------------------------------------------------------------------
+
+    def free(self) -> int:
+        """How many more executions may run here now."""
+        if self.draining or not self.registered:
+            return 0
+        return self.concurrency - len(self.runs) - len(self.creating) - len(self.loading)
+
+    def create(self, execution: Execution, workflow: Workflow[..., Any], created: Created) -> None:
+        """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable."""
+        known = self.workflows.get((execution.workflow, execution.version))
+        takes = (
+            known is not None and execution.wake_at is None and execution.queue in self.queues and self.free() > 0
+        )
+        if takes:
+            execution.status = Status.RUNNING
+            execution.owner = self.record.id
+            execution.fence = 1
+            self.creating.add(execution.id)
+        else:
+            self._backlog = True
+            self.note_wake(execution.wake_at)
+        self.committer.create(execution, functools.partial(self._created, execution, known, takes, created))
+
+    def _created(
+        self,
+        execution: Execution,
+        workflow: Workflow[..., Any] | None,
+        takes: bool,
+        created: Created,
+        verdict: Verdict,
+        error: BaseException | None,
+    ) -> None:
+        self.creating.discard(execution.id)
+        created(verdict, error)
+        if verdict != Verdict.OK or error is not None:
+            return
+        if takes and workflow is not None:
+            self._adopt(execution, workflow, [], None)
+        elif execution.wake_at is None:
+            self.poke()
+
+    def _adopt(self, execution: Execution, workflow: Workflow[..., Any], entries: list[Entry], inbox: Inbox | None) -> None:
+        if self.draining and self.fatal is None and not self.registered:
+            return
+        run = Run(self, execution, workflow)
+        self.runs[execution.id] = run
+        run.begin(entries, inbox)
+        if self.draining:
+            run.release()
+
+    # Looking for work -----------------------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """There may be something to do: look soon."""
+        self._poke.set()
+
+    def note_wake(self, when: int | None) -> None:
+        """Something will be due then: look at that time."""
+        if when is None:
+            return
+        heapq.heappush(self.wakes, when)
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self.wakes or (self._alarm_at is not None and self._alarm_at <= self.wakes[0]):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = self.wakes[0]
+        self._alarm = self.clock.call_at(self._alarm_at, self._woken)
+
+    def _woken(self) -> None:
+        self._alarm = self._alarm_at = None
+        now = self.clock.now()
+        while self.wakes and self.wakes[0] <= now:
+            heapq.heappop(self.wakes)
+        self._backlog = True
+        self.poke()
+        self._arm()
+
+    async def _poll(self) -> None:
+        failing = False
+        while True:
+            self._poke.clear()
+            pause = self.poll
+            try:
+                await self._tick()
+                failing = False
+            except StoreUnavailableError as error:
+                if not failing:
+                    logger.warning("worker %s: %s; trying again", self.record.id, error)
+                failing, pause = True, 0.25
+            except PerdureError:
+                logger.exception("worker %s could not look for work", self.record.id)
+            if self.heartbeat is not None:
+                self.heartbeat.loop_is_alive()
+            if not self._poke.is_set():
+                await self._wait(pause)
+
+    async def _wait(self, pause: float) -> None:
+        alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._poke.set)
+        hint = self.loop.create_task(self.store.changed(pause))
+        hint.add_done_callback(lambda _: self._poke.set())
+        try:
+            await self._poke.wait()
+        finally:
+            alarm.cancel()
+            hint.cancel()
+            await asyncio.wait([hint])
+
+    async def _tick(self) -> None:
+        if not self.registered:
+            return
+        worker, epoch = self.record.id, self.record.epoch
+        if not self.store.threaded:
+            alive, _ = await self.store.heartbeat(worker, epoch, self.lease)
+            if not alive:
+                self.loop.call_soon(self._declared_dead, worker)
+                return
+        for suspect in await self.store.suspects(worker):
+            if await self.store.declare_dead(suspect):
+                logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
+        if self.runs or self.doubtful:
+            await self._look_at_own()
+        await self._claim()
+
+    async def _look_at_own(self) -> None:
+        owned = await self.store.nudged(self.record.id)
+        for execution_id, run in list(self.runs.items()):
+            nudges = owned.get(execution_id)
+            if nudges is not None and nudges != run.nudges and not run.ended:
+                self.refresh(run)
+        # Owned here by the store's word, and in nobody's memory: a claim whose answer was lost.
+        busy = self.runs.keys() | self.creating | self.loading
+        orphans = {i for i in owned if i not in busy}
+        sure = [i for i in orphans if i in self.doubtful]
+        self.doubtful = orphans
+        if sure:
+            rows = await self.store.get(sure)
+            mine = [r for r in rows.values() if r.owner == self.record.id and r.status == Status.RUNNING]
+            await self._take(mine)
+
+    async def _claim(self) -> None:
+        while (free := self.free()) > 0:
+            limit = min(free, BATCH)
+            try:
+                rows = await self.store.claim(
+                    self.record.id, self.record.epoch, limit, list(self.workflows), self.queues, self.clock.now()
+                )
+            except StoreUnavailableError:
+                self.doubtful.add("")  # the claim may have happened: compare with what the store says is ours
+                raise
+            self._backlog = len(rows) == limit
+            if rows:
+                await self._take(rows)
+            if not self._backlog:
+                return
+
+    async def _take(self, rows: Sequence[Execution]) -> None:
+        """Bring claimed executions into memory."""
+        self.loading.update(row.id for row in rows)
+        fresh = [row for row in rows if row.fence == 1 and row.nudges == 0]
+        if fresh:
+            self.loop.call_soon(self._begin_all, fresh, {}, {})
+        known = [row for row in rows if row.fence != 1 or row.nudges != 0]
+        if known:
+            ids = [row.id for row in known]
+            inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox(ids))
+            try:
+                journals = await self._insist(lambda: self.store.load(ids))
+            except DecodeError:
+                journals = await self._load_each(known)
+            self.loop.call_soon(self._begin_all, known, journals, inboxes)
+
+    async def _load_each(self, rows: Sequence[Execution]) -> dict[str, list[Entry] | PerdureError]:
+        """A journal among these cannot be read: find it, so that it alone is blocked."""
+        journals: dict[str, list[Entry] | PerdureError] = {}
+        for row in rows:
+            try:
+                one = await self._insist(functools.partial(self.store.load, [row.id]))
+                journals[row.id] = one.get(row.id, [])
+            except DecodeError as error:
+                journals[row.id] = error
+        return journals
+
+    def _begin_all(self, rows: Iterable[Execution], journals: dict[str, Any], inboxes: dict[str, Inbox]) -> None:
+        """Begin a claimed execution, and the next one with the loop's next turn."""
+        pending = iter(rows)
+
+        def begin_next() -> None:
+            row = next(pending, None)
+            if row is None:
+                return
+            self.loading.discard(row.id)
+            if self.registered and row.owner == self.record.id and row.id not in self.runs:
+                self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
+            self.loop.call_soon(begin_next)
+
+        begin_next()
+
+    def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
+        workflow = self.workflows[row.workflow, row.version]
+        if isinstance(journal, PerdureError):
+            run = Run(self, row, workflow)
+            self.runs[row.id] = run
+            run._make(None, {})
+            run.sequencer.closing = True
+            run.block(journal)
+            return
+        self._adopt(row, workflow, journal, inbox)
+
+    # What executions ask of their worker ------------------------------------------------------------------
+
+    def hint(self, execution_id: str | None) -> None:
+        """Something was delivered to this execution."""
+        run = self.runs.get(execution_id or "")
+        if run is not None:
+            self.refresh(run)
+        else:
+            self.poke()
+
+    def refresh(self, run: Run) -> None:
+        """Read an execution's inbox again, together with others'."""
+        self._nudged.add(run)
+        if not self._refreshing:
+            self._refreshing = True
+            self.spawn(self._refresh(), self._refreshed)
+
+    async def _refresh(self) -> list[tuple[Run, Inbox | None]]:
+        runs, self._nudged = list(self._nudged), set()
+        inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox([run.id for run in runs]))
+        return [(run, inboxes.get(run.id)) for run in runs]
+
+    def _refreshed(self, found: list[tuple[Run, Inbox | None]] | None, error: BaseException | None) -> None:
+        self._refreshing = False
+        if error is not None:
+            logger.error("worker %s could not read what came", self.record.id, exc_info=error)
+        for run, inbox in found or ():
+            if inbox is None:
+                run.lose(LeaseLostError(f"{run.id} was deleted while it ran"))
+            else:
+                run.refreshed(inbox)
+        if self._nudged:
+            self._refreshing = True
+            self.spawn(self._refresh(), self._refreshed)
+
+    def is_local_any(self, ids: Iterable[str]) -> bool:
+        """Is any of these executions in this worker's memory (or about to be)?"""
+        return any(i in self.runs or i in self.creating for i in ids)
+
+    def left(self, run: Run, change: Change) -> None:
+        """An execution has left this worker's memory, and its row says how."""
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+        self.note_wake(change.wake_at)
+        if change.status is Status.PENDING or self._backlog:
+            self.poke()
+        parent = self.runs.get(run.execution.parent_id or "")
+        if parent is not None:
+            if change.status in ENDED:
+                self.refresh(parent)
+            else:
+                self.loop.call_soon(parent.rest)
+        elif run.execution.parent_id is not None and change.status in ENDED:
+            self.poke()
+        self._notify_left(run.id, change)
+
+    def dropped(self, run: Run, error: LeaseLostError) -> None:
+        """An execution turned out to be another's."""
+        logger.error("%s", error)
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+        self._notify_left(run.id, None)
+
+    def block_parked(self, run: Run, fault: FramesRefusedError) -> None:
+        """Frames of a parked execution refused to be closed: it needs a person, if nobody has claimed it since."""
+        logger.error("%s", fault)
+        text = encode_error(fault)
+        change = Change(
+            run.id, run.fence, run.nudges, Status.BLOCKED, self.clock.now(), error=text, checksum=0, reason=str(fault)
+        )
+        self.committer.change(_Parked(self, run), change)  # type: ignore[arg-type]
+
+    def expire(self, run: Run, request: Request) -> None:
+        """A request's time is over: the store decides whether an answer was first."""
+        if request.status != "open":
+            return
+        request.status = "expiring"
+        self.spawn(self.deliver(Expiry(request.id)), lambda receipt, error: self.refresh(run))
+
+    def cancel_child(self, execution_id: str, reason: str) -> None:
+        """Have a child cancelled, without waiting for it."""
+        act = functools.partial(cancel, self.store, self.clock, execution_id, "parent", reason)
+        self.spawn(self._insist(act), lambda row, error: None)
+
+    def end_children(self, run: Run, then: Callable[[], None]) -> None:
+        """Cancel the children of an execution and wait for them; then go on."""
+        if not run.has_children:
+            return then()
+
+        async def end() -> None:
+            inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox([run.id]))
+            for child in inboxes[run.id].children if run.id in inboxes else ():
+                if child.status not in ENDED:
+                    reason = f"its parent {run.id} ended"
+                    await self._insist(functools.partial(cancel, self.store, self.clock, child.id, "parent", reason))
+
+        self.spawn(end(), lambda result, error: None if run.abandoned else then())
+        return None
+
+    def check_owner(self, run: Run, error: BaseException) -> None:
+        """The store refused what an execution wrote: is it still ours?"""
+
+        def checked(rows: dict[str, Execution] | None, trouble: BaseException | None) -> None:
+            row = (rows or {}).get(run.id)
+            if run.abandoned:
+                return
+            if row is None or row.fence != run.fence or row.owner != self.record.id:
+                run.lose(LeaseLostError(f"{run.id}: another worker owns it; nothing of it was recorded here since"))
+            else:
+                run.fail_refused(error)
+
+        self.spawn(self._insist(lambda: self.store.get([run.id])), checked)
+
+
+class _Parked:
+    """Stands in for an execution that is out of memory while its row is blocked."""
+
+    def __init__(self, worker: Worker, run: Run) -> None:
+        self.worker = worker
+        self.run = run
+
+    def changed(self, change: Change, verdict: Verdict) -> None:
+        if verdict == Verdict.OK:
+            self.worker._notify_left(self.run.id, change)
+
+    def refused(self, error: BaseException) -> None:
+        logger.error("%s could not be blocked: %s", self.run.id, error)
+
+
+def _nothing(now: int) -> None:
+    """A store without a clock of its own has this process's time."""

@@ -1,0 +1,482 @@
+"""`@workflow`, `@step`, `@checkpoint` and their options: describe and register; no I/O.
+
+A step or workflow called outside of an execution is an ordinary function. Called by workflow code, the
+plain `def` wrapper allots the key and encodes the arguments at the call, in code order, and gives a
+coroutine; the call *opens* when that coroutine first runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from perdure.arguments import Arguments
+from perdure.clock import Duration, from_datetime, micros
+from perdure.codec import ANY, Codec, Coder
+from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
+from perdure.retry import Retry
+from perdure.scope import CURRENT, Branch, Call, Scope
+from perdure.sequencer import durable_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CODEC = Codec()
+FORBIDDEN = frozenset("/#@\0")
+
+
+@dataclass(slots=True, frozen=True)
+class StepOptions:
+    """What `@step` was told. `timeout`: microseconds an attempt may take."""
+
+    name: str
+    kind: str = "step"
+    retry: Retry | None = None
+    timeout: int | None = None
+    once: bool = False
+    verify: Callable[..., Any] | None = None
+    on_change: str = "strict"
+
+
+class StepSpec:
+    """A step as sequencer and executor see it."""
+
+    __slots__ = ("arguments", "function", "intent", "is_async", "kind", "name", "on_change", "options", "returns")
+
+    def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
+        self.function = function
+        self.options = options
+        self.name = options.name
+        self.kind = options.kind
+        self.on_change = options.on_change
+        self.intent = options.once
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.arguments = Arguments(function, CODEC)
+        self.returns: Coder = self.arguments.returns
+
+    def decode(self, text: str) -> Any:
+        return self.returns.decode(text)
+
+    def normalize(self, text: str) -> str:
+        return self.arguments.normalize(text)
+
+
+class _Step(Generic[P, R]):
+    """What `@step` on an `async def` and on a plain `def` have in common."""
+
+    def __init__(self, function: Callable[P, Any], options: StepOptions) -> None:
+        self.function = function
+        self.options_ = options
+        self.__name__ = getattr(function, "__name__", options.name)
+        self.__qualname__ = getattr(function, "__qualname__", options.name)
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self._spec: StepSpec | None = None
+
+    @property
+    def name(self) -> str:
+        return self.options_.name
+
+    @property
+    def spec(self) -> StepSpec:
+        # Made at the first call: annotations may name what is defined further down.
+        spec = self._spec
+        if spec is None:
+            spec = self._spec = StepSpec(self.function, self.options_)
+        return spec
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The durable call: a coroutine."""
+        scope = CURRENT.get()
+        spec = self._spec or self.spec
+        if scope.__class__ is Scope:
+            name = spec.name
+            counts = scope.counts  # type: ignore[union-attr]
+            n = counts.get(name, 0) + 1  # type: ignore[operator]
+            counts[name] = n  # type: ignore[index]
+            key = f"{scope.path}{name}#{n}"  # type: ignore[union-attr]
+            sequencer = scope.sequencer  # type: ignore[union-attr]
+            try:
+                text, plain = spec.arguments.bind(args, kwargs)
+            except EncodeError as error:
+                error.execution_id, error.key = sequencer.id, key
+                raise
+            return durable_call(Call(sequencer, spec, key, args if plain and not kwargs else None, text))
+        assert isinstance(scope, (Call, Branch))
+        return scope.body.run.nested(scope, spec, args, kwargs)
+
+    def _changed(self, changes: dict[str, Any]) -> StepOptions:
+        if "timeout" in changes and changes["timeout"] is not None:
+            changes["timeout"] = micros(changes["timeout"])
+        options = replace(self.options_, **changes)
+        _check_options(options)
+        return options
+
+    def __repr__(self) -> str:
+        return f"<step {self.options_.name}>"
+
+
+class Step(_Step[P, R]):
+    """An `async def` step."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        if CURRENT.get() is None:
+            return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        return self._call(args, kwargs)  # type: ignore[no-any-return]
+
+    def options(
+        self,
+        *,
+        name: str = ...,  # type: ignore[assignment]
+        retry: Retry | None = ...,  # type: ignore[assignment]
+        timeout: Duration | None = ...,  # type: ignore[assignment]
+        once: bool = ...,  # type: ignore[assignment]
+        verify: Callable[..., Any] | None = ...,
+        on_change: str = ...,  # type: ignore[assignment]
+    ) -> Step[P, R]:
+        """A copy with other settings and the same signature."""
+        given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
+        return Step(self.function, self._changed(given))
+
+    async def map(self: Step[[T_item], R], items: Iterable[T_item], limit: int | None = None) -> list[R]:
+        """Call the step on each item, at most `limit` at a time; the results in the items' order."""
+        from perdure.calls import gather
+
+        return await gather(*[self(item) for item in items], limit=limit)
+
+
+T_item = TypeVar("T_item")
+
+
+class SyncStep(_Step[P, R]):
+    """A plain `def` step: its body runs in a thread. Async workflows call it with `await s.aio(...)`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        scope = CURRENT.get()
+        if scope is None:
+            return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        if isinstance(scope, Scope) or scope.body.owner is not threading.get_ident():
+            in_thread = not isinstance(scope, Scope) and scope.body.owner == threading.get_ident()
+            if not in_thread:
+                raise WrongFaceError(f"{self.options_.name} is a plain function: here, call `await {self.__name__}.aio(...)`")
+        assert not isinstance(scope, Scope)
+        loop = scope.body.run.worker.loop
+        return asyncio.run_coroutine_threadsafe(self._call(args, kwargs), loop).result()  # type: ignore[no-any-return]
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """The durable call, for async code."""
+        if CURRENT.get() is None:
+            return asyncio.to_thread(self.function, *args, **kwargs)
+        return self._call(args, kwargs)  # type: ignore[no-any-return]
+
+    def options(
+        self,
+        *,
+        name: str = ...,  # type: ignore[assignment]
+        retry: Retry | None = ...,  # type: ignore[assignment]
+        timeout: Duration | None = ...,  # type: ignore[assignment]
+        once: bool = ...,  # type: ignore[assignment]
+        verify: Callable[..., Any] | None = ...,
+        on_change: str = ...,  # type: ignore[assignment]
+    ) -> SyncStep[P, R]:
+        """A copy with other settings and the same signature."""
+        given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
+        return SyncStep(self.function, self._changed(given))
+
+    async def map(self: SyncStep[[T_item], R], items: Iterable[T_item], limit: int | None = None) -> list[R]:
+        """Call the step on each item, at most `limit` at a time; the results in the items' order."""
+        from perdure.calls import gather
+
+        return await gather(*[self.aio(item) for item in items], limit=limit)
+
+
+def _check_name(name: str) -> None:
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or FORBIDDEN & set(name):
+        raise ValueError(f"{name!r} is no name for a workflow or step: 1 to 200 bytes, without / # @ and NUL")
+
+
+def _check_options(options: StepOptions) -> None:
+    _check_name(options.name)
+    if options.on_change not in ("strict", "exact"):
+        raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
+    if options.verify is not None and not options.once:
+        raise ValueError("verify= tells what became of a once-only step: it needs once=True")
+    if options.timeout is not None and options.timeout <= 0:
+        raise ValueError("timeout= must be positive")
+
+
+def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, Any]) -> Any:
+    timeout = settings.get("timeout")
+    options = StepOptions(
+        name=settings.get("name") or function.__qualname__,
+        kind=kind,
+        retry=settings.get("retry"),
+        timeout=None if timeout is None else micros(timeout),
+        once=settings.get("once", False),
+        verify=settings.get("verify"),
+        on_change=settings.get("on_change", "strict"),
+    )
+    _check_options(options)
+    return (Step if inspect.iscoroutinefunction(function) else SyncStep)(function, options)
+
+
+class _StepDecorator:
+    def __init__(self, kind: str, settings: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self.settings = settings
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncStep[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        return _make_step(function, self.kind, self.settings)
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> SyncStep[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+    once: bool = False,
+    verify: Callable[..., Any] | None = None,
+    on_change: str = "strict",
+) -> _StepDecorator: ...
+def step(function: Any = None, /, **settings: Any) -> Any:
+    """Mark a function as a step: a unit of work with side effects, whose outcome is recorded once.
+
+    The body runs at least once, anywhere (sockets, threads, files), and is never run again once its
+    outcome is recorded. `retry`: none unless asked for. `timeout`: seconds or a timedelta for each
+    attempt, then `TimeoutError`. `once`: the intent is recorded before the body runs; after a crash in
+    between, `verify(*args)` tells the result (or None: it did not happen), and without it the execution
+    is blocked until a person knows. `on_change="exact"`: other arguments in a replay are a mismatch.
+
+    >>> @step(retry=Retry(attempts=5), timeout=30.0)
+    ... async def reserve(order: Order) -> str: ...
+    """
+    return _StepDecorator("step", settings) if function is None else _make_step(function, "step", settings)
+
+
+async def _mark() -> None:
+    return None
+
+
+@overload
+def checkpoint(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def checkpoint(function: str, /) -> Coroutine[Any, Any, None]: ...
+@overload
+def checkpoint(function: Callable[P, R], /) -> SyncStep[P, R]: ...
+@overload
+def checkpoint(
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+    once: bool = False,
+    verify: Callable[..., Any] | None = None,
+    on_change: str = "strict",
+) -> _StepDecorator: ...
+def checkpoint(function: Any = None, /, **settings: Any) -> Any:
+    """A step whose completion is a named point to return to; `await checkpoint("name")` marks one without work."""
+    if isinstance(function, str):
+        if CURRENT.get() is None:
+            raise NoExecutionError("a checkpoint has a meaning inside a workflow only")
+        return _make_step(_mark, "checkpoint", {"name": function})()
+    return _StepDecorator("checkpoint", settings) if function is None else _make_step(function, "checkpoint", settings)
+
+
+# Workflows ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class WorkflowOptions:
+    """What `@workflow` was told, and what `options(...)` adds for one execution."""
+
+    name: str
+    version: int = 1
+    on_change: str = "strict"
+    queue: str | None = None
+    execution_id: str | None = None
+    priority: int = 0
+    wake_at: int | None = None
+    delay: int | None = None
+    by: str | None = None
+    attributes: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class ChildSpec:
+    """A child execution as sequencer and executor see it."""
+
+    workflow: Workflow[..., Any]
+    kind: str = "child"
+    on_change: str = "strict"
+    intent: bool = True
+    detached: bool = False
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.workflow.options_.name
+
+    def decode(self, text: str) -> Any:
+        return self.workflow.arguments.returns.decode(text)
+
+    def normalize(self, text: str) -> str:
+        return self.workflow.arguments.normalize(text)
+
+
+class Workflow(Generic[P, R]):
+    """A durable workflow: a function whose every step is recorded, and which goes on after any crash."""
+
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], options: WorkflowOptions) -> None:
+        self.function = function
+        self.options_ = options
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        self._arguments: Arguments | None = None
+
+    @property
+    def name(self) -> str:
+        return self.options_.name
+
+    @property
+    def version(self) -> int:
+        return self.options_.version
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        return self.options_.name, self.options_.version
+
+    @property
+    def arguments(self) -> Arguments:
+        arguments = self._arguments
+        if arguments is None:
+            arguments = self._arguments = Arguments(self.function, CODEC)
+        return arguments
+
+    @property
+    def source(self) -> str:
+        """`file:line` of the function."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "an unknown file"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        scope = CURRENT.get()
+        if scope is None:
+            return self.function(*args, **kwargs)
+        return self.call_child(scope, args, kwargs, detached=False)  # type: ignore[no-any-return]
+
+    def call_child(self, scope: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool) -> Any:
+        """The durable call that runs this workflow as a child execution."""
+        if not isinstance(scope, Scope):
+            raise NoExecutionError(f"{self.name}: a step's body cannot run child executions; call it from workflow code")
+        key = scope.key(self.options_.name)
+        try:
+            text, _ = self.arguments.bind(args, kwargs)
+        except EncodeError as error:
+            error.execution_id, error.key = scope.sequencer.id, key
+            raise
+        spec = ChildSpec(self, kind="start_child" if detached else "child", detached=detached)
+        return durable_call(Call(scope.sequencer, spec, key, None, text))
+
+    def options(
+        self,
+        *,
+        execution_id: str = ...,  # type: ignore[assignment]
+        queue: str = ...,  # type: ignore[assignment]
+        priority: int = ...,  # type: ignore[assignment]
+        delay: Duration = ...,  # type: ignore[assignment]
+        at: datetime = ...,  # type: ignore[assignment]
+        by: str = ...,  # type: ignore[assignment]
+        attributes: Mapping[str, Any] = ...,  # type: ignore[assignment]
+    ) -> Workflow[P, R]:
+        """A copy with settings for one execution and the same signature.
+
+        `execution_id`: at most 255 bytes; the same id, workflow and input is the same execution.
+        `delay` (seconds or timedelta) or `at` (a datetime): not before then. `priority`: high first.
+        """
+        given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
+        if "delay" in given:
+            given["delay"] = micros(given["delay"])
+        if "at" in given:
+            given["wake_at"] = from_datetime(given.pop("at"))
+        copy: Workflow[P, R] = Workflow(self.function, replace(self.options_, **given))
+        copy._arguments = self._arguments
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name} version {self.version}>"
+
+
+REGISTRY: dict[tuple[str, int], list[Workflow[..., Any]]] = {}
+"""Every `@workflow` that was imported, by name and version; read only by `Engine(workflows=None)`."""
+
+
+def _register(made: Workflow[..., Any]) -> None:
+    known = REGISTRY.setdefault(made.identity, [])
+    place = made.source.rsplit(":", 1)[0], made.__qualname__
+    # The same file imported again, or run as a script and imported, is the same workflow.
+    known[:] = [w for w in known if (w.source.rsplit(":", 1)[0], w.__qualname__) != place]
+    known.append(made)
+
+
+class _WorkflowDecorator:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]:
+        return _make_workflow(function, self.settings)
+
+
+def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Workflow[..., Any]:
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function.__qualname__} is no `async def`: workflows as plain functions come with perdure.sync")
+    options = WorkflowOptions(
+        name=settings.get("name") or function.__qualname__,
+        version=settings.get("version", 1),
+        on_change=settings.get("on_change", "strict"),
+        queue=settings.get("queue"),
+    )
+    _check_name(options.name)
+    if options.on_change not in ("strict", "exact"):
+        raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
+    made: Workflow[..., Any] = Workflow(function, options)
+    _register(made)
+    return made
+
+
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, version: int = 1, on_change: str = "strict", queue: str | None = None
+) -> _WorkflowDecorator: ...
+def workflow(function: Any = None, /, **settings: Any) -> Any:
+    """Mark an `async def` as a durable workflow.
+
+    It may await steps, other durable calls and pure asyncio (tasks, groups, queues, locks, timeouts); it is
+    run again from its top after a crash, and then meets the same outcomes in the same order. Everything
+    else (clocks, randomness, sockets, files) belongs in a step.
+
+    `name` (default: the function's qualified name) and `version` identify it in the database.
+    `on_change="exact"`: any call with other arguments in a replay is a mismatch.
+    """
+    return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)
+
+
+__all__ = ["ANY", "CODEC", "ChildSpec", "Step", "StepSpec", "SyncStep", "Workflow", "checkpoint", "step", "workflow"]

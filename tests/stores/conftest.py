@@ -1,0 +1,35 @@
+"""The stores that the conformance suite runs over. A new one is one more line in `STORES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perdure.stores.memory import MemoryStore
+from perdure.stores.sqlite import SqliteStore
+from perdure.testing.check_store import MakeStore
+
+
+def memory(request: pytest.FixtureRequest) -> MakeStore:
+    store = MemoryStore()
+    return lambda: store
+
+
+def sqlite(request: pytest.FixtureRequest) -> MakeStore:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda: SqliteStore(folder / "perdure.db")
+
+
+# Each takes the fixture's request and gives a `make_store` on fresh data of its own.
+STORES: list[Callable[[pytest.FixtureRequest], MakeStore]] = [
+    pytest.param(memory, id="memory"),
+    pytest.param(sqlite, id="sqlite"),
+]
+
+
+@pytest.fixture(params=STORES)
+def make_store(request: pytest.FixtureRequest) -> MakeStore:
+    made: MakeStore = request.param(request)
+    return made
