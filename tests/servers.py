@@ -3,8 +3,9 @@
     with PostgresServer(durable=True) as server:
         url = server.create_database()
 
-A server has a data folder, a port on the loopback and a unix socket of its own. It ends with its block, at exit, or, should the process be
-killed, by a guard that waits for the end of a pipe. Nothing here looks at `DATABASE_URL` or at servers that run already.
+A server has a data folder, a port on the loopback and a unix socket of its own. It ends with its block, at exit, or,
+should the process be killed, by a guard that waits for the end of a pipe. Nothing here looks at `DATABASE_URL` or at
+servers that run already.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -28,7 +30,10 @@ from urllib.parse import quote
 
 import asyncpg
 
-INSTALL = "PostgreSQL's server programs (initdb, postgres) were not found: install them (Debian: `apt install postgresql`; or `pip install pgserver`)"
+INSTALL = (
+    "PostgreSQL's server programs (initdb, postgres) were not found: install them "
+    "(Debian: `apt install postgresql`; or `pip install pgserver`)"
+)
 START_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 # Ended with the process that holds the other end of the pipe, unless that one said that all is done.
@@ -215,8 +220,6 @@ class PostgresServer:
 
 
 def _unprivileged() -> dict[str, object]:
-    import pwd
-
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             user = pwd.getpwnam(name)

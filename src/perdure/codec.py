@@ -26,7 +26,6 @@ from perdure.errors import DecodeError, EncodeError, StepFailedError
 
 MARK = tags.MARK
 TRACEBACK_LIMIT = 16 * 1024
-NEST_LIMIT = 8
 
 
 class _Anything:
@@ -243,7 +242,7 @@ def encode_error(exc: BaseException) -> str:
     such attributes are left out.
     """
     try:
-        tree = _error_tree(exc, NEST_LIMIT)
+        tree = _error_tree(exc)
         tree["traceback"] = _traceback(exc)
         cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
         if cause is not None:
@@ -268,10 +267,10 @@ def error_traceback(text: str) -> str:
     return str(_parse_error(text).get("traceback", ""))
 
 
-def _error_tree(exc: BaseException, depth: int) -> dict[str, Any]:
+def _error_tree(exc: BaseException) -> dict[str, Any]:
     tree: dict[str, Any] = {"type": tags.type_name(type(exc)), "message": _message(exc)}
-    if isinstance(exc, BaseExceptionGroup) and depth:
-        tree["errors"] = [_error_tree(error, depth - 1) for error in exc.exceptions]
+    if isinstance(exc, BaseExceptionGroup):
+        tree["errors"] = [_error_tree(error) for error in exc.exceptions]
         tree["args"] = [str(exc.message)]
     else:
         tree["args"] = [_argument(arg) for arg in exc.args]

@@ -25,5 +25,6 @@ class Forgetful(MemoryStore):
 
 
 async def test_a_store_that_breaks_a_promise_is_told_which() -> None:
+    store = Forgetful()
     with pytest.raises(AssertionError, match="what is owned is told with its nudges"):
-        await check_store(Forgetful)
+        await check_store(lambda: store)

@@ -847,7 +847,7 @@ def test_recording_an_error_never_raises() -> None:
     chained.__cause__ = Hostile()
     chained.extra = chained  # type: ignore[attr-defined]
     looped = ExceptionGroup("deep", [ValueError()])
-    for _ in range(300):
+    for _ in range(2000):
         looped = ExceptionGroup("deep", [looped])
     for error in (Hostile(), chained, Odd("a"), looped, ValueError(Hostile())):
         text = encode_error(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import Literal
+from zlib import crc32
 
 from perdure import checkpoint, current, interrupt, step, workflow
 from perdure.demo import audit, ledger
@@ -17,12 +18,17 @@ PAUSE = 0.08
 AT_ONCE = 8
 
 
+def pause(name: str) -> float:
+    """From half of `PAUSE` to one and a half, so that the steps do not march in step."""
+    return PAUSE * (0.5 + crc32(name.encode()) % 100 / 100)
+
+
 @step
 async def inspect_distribution(name: str) -> Finding:
     """Read one distribution's metadata, classifiers and licence files."""
     with ledger.visit(current(), name):
         finding = await asyncio.to_thread(audit.inspect, name)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(pause(name))
         return finding
 
 

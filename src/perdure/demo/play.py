@@ -59,9 +59,8 @@ def play(stage: Stage, *, yes: bool) -> int:
     asyncio.run(submit(stage, names))
     heading("1. A worker starts, and is killed in the middle")
     say(f"{len(names)} distributions are installed here; the audit takes one step for each, {AT_ONCE} at a time.")
-    say(
-        f"(A step reads files for a millisecond or two, and then pauses for {PAUSE * 1000:.0f} ms to be worth killing.)"
-    )
+    padding = f"{PAUSE * 1000:.0f} ms"
+    say(f"(A step reads files for a millisecond or two, then pauses for about {padding} to be worth killing.)")
     killed, recorded_before = kill_in_the_middle(stage, len(names))
     heading("2. Another worker goes on")
     killed_at = time.time()
@@ -83,6 +82,7 @@ def play(stage: Stage, *, yes: bool) -> int:
     heading("5. The report")
     text = asyncio.run(result(stage))
     stage.report.write_text(text)
+    stage.let_end(child)
     show_report(stage, text)
     heading("6. Look at it yourself")
     show_commands(stage)

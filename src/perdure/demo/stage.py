@@ -69,6 +69,15 @@ class Stage:
     def log(self, number: int) -> Path:
         return self.folder / f"worker-{number}.log"
 
+    def let_end(self, child: subprocess.Popen[bytes]) -> None:
+        """The work is done: the worker leaves by itself, and says goodbye to the database."""
+        try:
+            status = child.wait(10)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"the worker with pid {child.pid} does not end") from None
+        if status != 0:
+            raise Failure(f"the last worker ended with status {status}.\n{tail(self.log(len(self.children)))}")
+
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
         for child in self.children:

@@ -71,6 +71,11 @@ class MemoryStore:
     async def migrate(self) -> list[tuple[str, bool]]:
         return []
 
+    def put(self, row: Execution, journal: Iterable[Entry] = ()) -> None:
+        """Place an execution with its journal, as if it had been recorded. For tests and moves."""
+        self._executions[row.id] = copy(row)
+        self._journals[row.id] = {entry.seq: entry for entry in journal}
+
     # Workers --------------------------------------------------------------------------------------
 
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
@@ -205,8 +210,7 @@ class MemoryStore:
         row = self._executions[change.execution_id]
         self._move(row, change.status, change.at)
         row.output, row.error, row.reason, row.wake_at = change.output, change.error, change.reason, change.wake_at
-        if change.output is not None or change.error is not None:
-            row.checksum = change.checksum
+        row.checksum = change.checksum
         if change.status is not Status.RUNNING:
             row.owner = None
         row.token = batch.token

@@ -45,7 +45,7 @@ from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
 from perdure.stores.postgres_columns import pack_batch, pack_entries, read_entries, read_records, read_verdicts
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
-from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSession, Pool
+from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSession, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.signal import Signal
 
@@ -61,7 +61,9 @@ class PostgresStore:
     poll = 0.5
     lease: float | None = None
 
-    def __init__(self, url: str, *, pool: Any = None, pool_size: int = 10, statement_cache_size: int | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool: Any = None, pool_size: int = 10, statement_cache_size: int | None = None
+    ) -> None:
         self._address = read_address(url, statement_cache_size)
         self.url = self._address.shown
         self._pool = Pool(self._address, pool, pool_size)
@@ -160,7 +162,7 @@ class PostgresStore:
                     return await read_back(connection, batch)
             except DRIVER_ERRORS as error:
                 self._commits.drop()
-                raise self._pool.sorted(error) from error
+                raise in_words(self._address, error) from error
 
     # Claims and reads of the owner ----------------------------------------------------------------
 

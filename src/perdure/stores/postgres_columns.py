@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -20,9 +20,10 @@ from perdure.records import ENDED, Batch, Entry, Execution, Message, Request, St
 Record = TypeVar("Record", Execution, Request, Message, WorkerRecord)
 
 SEPARATOR = "\x1f"
+NULL = "\x1e"  # alone in its place: no payload and no key is that
 # A message to the server holds at most 1 GiB, and so does a value there; more would break the connection.
 MOST_CHARACTERS = 500_000_000
-_IS_TEXT = tuple("str" in Entry.__annotations__[name] for name in Entry._fields)
+_IS_TEXT = tuple(hint is not int for hint in get_type_hints(Entry).values())
 _NO_ENTRIES = [SEPARATOR, *("" if text else "{}" for text in _IS_TEXT)]
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in (Execution, Request, Message, WorkerRecord)}
 _TIMES = {
@@ -50,11 +51,11 @@ def _pack(entries: Sequence[Entry], separator: str) -> list[str] | None:
     packed, gaps = [separator], len(entries) - 1
     for column, is_text in zip(zip(*entries, strict=True), _IS_TEXT, strict=True):
         if is_text:
-            # Null and "" are one here: the columns that may be null hold JSON, or a key, and these are never "".
-            text = separator.join([value or "" for value in column] if None in column else column)
+            text = separator.join([NULL if value is None else value for value in column] if None in column else column)
             if text.count(separator) != gaps:
                 return None
-            packed.append(text)
+            # An array that is "" in text has no element: this one has two, of which the second meets no id.
+            packed.append(text if text or gaps else separator)
         else:
             packed.append("{" + ",".join(map(str, column)) + "}")
     return packed
@@ -62,9 +63,7 @@ def _pack(entries: Sequence[Entry], separator: str) -> list[str] | None:
 
 def pack_batch(batch: Batch) -> list[Any]:
     """The parameters of `commit_batch`."""
-    parents = {
-        change.parent_id for change in batch.changes if change.parent_id is not None and change.status in ENDED
-    }
+    parents = {change.parent_id for change in batch.changes if change.parent_id is not None and change.status in ENDED}
     return [
         batch.worker,
         batch.epoch,
@@ -110,7 +109,7 @@ def _json(records: Sequence[object]) -> str:
 
 def read_entries(rows: Iterable[Any]) -> list[Entry]:
     """Rows in the order of the fields."""
-    return [Entry(*row[:15], from_datetime(row[15]), from_datetime(row[16])) for row in map(tuple, rows)]
+    return [Entry._make((*row[:15], from_datetime(row[15]), from_datetime(row[16]))) for row in map(tuple, rows)]
 
 
 def read_records(kind: type[Record], rows: Iterable[Any]) -> list[Record]:

@@ -50,6 +50,8 @@ def sort_error(error: BaseException, place: str) -> PerdureError:
         )
     if code[:2] in ("22", "23", "54") or isinstance(error, UnicodeError):
         return BadBatchError(f"{place} refused a value: {_says(error)}. Nothing was recorded")
+    if code.startswith("42") and code not in _REASONS:
+        return PerdureError(f"{place}: {_says(error)}. This is a defect of Perdure: please report it")
     return StoreUnavailableError(f"{place} cannot be reached, or refuses to work: {_reason(error)}. Nothing was done")
 
 
@@ -64,7 +66,7 @@ def sort_commit_error(error: BaseException, place: str) -> PerdureError:
         return _unknown(error, place)
     if code == "23505":
         return BadBatchError(f"{place}: an entry of this batch is recorded already; nothing of the batch was")
-    if code[:2] in ("25", "28", "40", "53", "55", "57", "58") or code in (*_MISSING, *_BROKEN_STATEMENTS, "42501"):
+    if code[:2] in ("25", "26", "28", "40", "42", "53", "55", "57", "58"):
         return sort_error(error, place)
     return BadBatchError(f"{place} refused a batch: {_says(error)}. Nothing of it was recorded")
 

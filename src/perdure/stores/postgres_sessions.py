@@ -1,7 +1,7 @@
 """Sessions with a PostgreSQL server: one for the commits, one for the heartbeats, a pool for everything else.
 
-Where the server cannot be reached, each of them tries at most five times a second, however many ask: the first who comes
-tries, those who came meanwhile get its error.
+Where the server cannot be reached, each of them tries at most five times a second, however many ask: the first who
+comes tries, those who came meanwhile get its error.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ class Gate:
         try:
             result = await reach()
         except DRIVER_ERRORS as error:
-            self._error = self.sorted(error)
+            self._error = in_words(self._address, error)
             self._failed_at = time.monotonic()
             raise self._error from error
         self._failed_at = self._error = None
         return result
 
-    def sorted(self, error: BaseException) -> PerdureError:
-        """The error of Perdure's for one of the driver's, without a password."""
-        found = sort_error(error, self._address.shown)
-        return type(found)(self._address.hide(str(found)))
+
+def in_words(address: Address, error: BaseException) -> PerdureError:
+    """The error of Perdure's for one of the driver's, without a password."""
+    found = sort_error(error, address.shown)
+    return type(found)(address.hide(str(found)))
 
 
 async def connect(address: Address) -> Any:
@@ -150,7 +151,7 @@ class Pool:
             async with pinned(self._address, connection):
                 yield connection
         except DRIVER_ERRORS as error:
-            raise self._gate.sorted(error) from error
+            raise in_words(self._address, error) from error
         finally:
             with suppress(*DRIVER_ERRORS):
                 await pool.release(connection)
@@ -245,7 +246,7 @@ class HeartbeatSession:
                 return await connection.fetchrow(SQL[name], *values, timeout=timeout)
         except DRIVER_ERRORS as error:
             connection.terminate()
-            raise self._gate.sorted(error) from error
+            raise in_words(self._address, error) from error
 
     async def _connect(self) -> Any:
         connection = await connect(self._address)

@@ -13,7 +13,7 @@ async def read_back(connection: Any, batch: Batch) -> Verdicts | None:
     """The verdicts of the batch, or None if it was not recorded. Inside a transaction of the caller.
 
     A batch leaves traces: its entries, its token in the rows it created or changed, its requests, its takes. What
-    leaves none may be committed again without harm, also where it was recorded.
+    leaves none may be committed again without harm, even if it was recorded.
     """
     # The lock first: without it, a commit that is still running reads as absent.
     worker = await connection.fetchrow(SQL["lock_worker"], batch.worker)
@@ -21,10 +21,58 @@ async def read_back(connection: Any, batch: Batch) -> Verdicts | None:
     ids = list({create.id for create in batch.creates} | {change.execution_id for change in batch.changes})
     rows = {row["id"]: row for row in await connection.fetch(SQL["settle_executions"], ids)} if ids else {}
     written = await _written(connection, batch)
-    created = [_is_created(create, rows.get(create.id), batch.token) for create in batch.creates]
-    changes = [_judge(change, rows.get(change.execution_id), batch, written) for change in batch.changes]
-    # Of a worker that stands nothing is taken: where a fence is higher, the change that let go was recorded.
-    done = any(v is Verdict.OK and (stands or _bears(rows[c.execution_id], batch)) for c, v in zip(batch.changes, changes, strict=True))
-    if not (written or any(created) or done or await _left_others(connection, batch)):
-        return None
-    return Verdicts(True, [Verdict.OK if ours else Verdict.EXISTS for ours in created], changes)
+    creates = [
+        Verdict.OK if _is_created(create, rows.get(create.id), batch.token) else Verdict.EXISTS
+        for create in batch.creates
+    ]
+    changes = [_judge(change, rows.get(change.execution_id), batch, stands, written) for change in batch.changes]
+    if _speaks(batch):
+        recorded = bool(written)
+    else:
+        recorded = bool(written) or Verdict.OK in creates or Verdict.OK in changes or await _left(connection, batch)
+    return Verdicts(True, creates, changes) if recorded else None
+
+
+async def _written(connection: Any, batch: Batch) -> set[str]:
+    """The executions of which an entry stands as this batch wrote it."""
+    if not batch.entries:
+        return set()
+    columns = zip(*((entry.execution_id, entry.seq, entry.fence, entry.key) for entry in batch.entries), strict=True)
+    rows = await connection.fetch(SQL["settle_entries"], *map(list, columns))
+    return {row["execution_id"] for row in rows}
+
+
+async def _left(connection: Any, batch: Batch) -> bool:
+    if not (batch.requests or batch.takes):
+        return False
+    requests = [request.id for request in batch.requests]
+    messages, seqs = [id for id, _ in batch.takes], [seq for _, seq in batch.takes]
+    return bool(await connection.fetchval(SQL["settle_others"], requests, messages, seqs))
+
+
+def _speaks(batch: Batch) -> bool:
+    """It holds an entry that cannot have been refused: of an execution that it does not change."""
+    changed = {change.execution_id for change in batch.changes}
+    return any(entry.execution_id not in changed for entry in batch.entries)
+
+
+def _is_created(create: Execution, row: Any, token: str) -> bool:
+    if row is None:
+        return False
+    # Another worker may have claimed it since, and written its own token.
+    claimed = row["fence"] > create.fence and from_datetime(row["created_at"]) == create.created_at
+    return row["token"] == token or claimed
+
+
+def _judge(change: Change, row: Any, batch: Batch, stands: bool, written: set[str]) -> Verdict:
+    if row is None:
+        return Verdict.GONE
+    if row["token"] == batch.token:
+        return Verdict.OK
+    if row["fence"] == change.fence:
+        return Verdict.NUDGED if change.status is Status.WAITING else Verdict.FENCED
+    # It changed hands since. Nothing is taken from a worker that stands, so it let go, and that was this change; unless
+    # the change came with entries, which then stand, too.
+    if any(entry.execution_id == change.execution_id for entry in batch.entries):
+        return Verdict.OK if change.execution_id in written else Verdict.FENCED
+    return Verdict.OK if stands and row["fence"] > change.fence else Verdict.FENCED

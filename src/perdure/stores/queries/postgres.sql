@@ -25,7 +25,7 @@ from me
 returning true;
 
 -- name: commit_entries
--- A batch of entries only, one text a column ($3 separates). Gives whether the worker is alive.
+-- A batch of entries only, one text a column ($3 separates, 1E is null). Gives whether the worker is alive.
 with me as materialized (
     select from workers where id = $1 and epoch = $2 and state = 'live' for no key update
 ), recorded as (
@@ -35,21 +35,21 @@ with me as materialized (
     )
     select
         e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
-        e.output, e.error, e.encoding, e.checksum, coalesce(e.build, ''),
+        e.output, e.error, e.encoding, e.checksum, e.build,
         timestamptz 'epoch' + e.started_at * interval '1 microsecond',
         timestamptz 'epoch' + e.completed_at * interval '1 microsecond'
     from unnest(
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
-        $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, ''),
-        string_to_array($13::text, $3, ''), string_to_array($14::text, $3, ''), string_to_array($15::text, $3, ''),
+        $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
         string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
         $19::text::bigint[], $20::text::bigint[]
     ) as e (
         execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
         checksum, build, started_at, completed_at
     )
-    where exists (select from me)
+    where exists (select from me) and e.execution_id is not null
 )
 select exists (select from me);
 
@@ -142,21 +142,22 @@ with me as materialized (
     )
     select
         e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
-        e.output, e.error, e.encoding, e.checksum, coalesce(e.build, ''),
+        e.output, e.error, e.encoding, e.checksum, e.build,
         timestamptz 'epoch' + e.started_at * interval '1 microsecond',
         timestamptz 'epoch' + e.completed_at * interval '1 microsecond'
     from unnest(
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
-        $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, ''),
-        string_to_array($13::text, $3, ''), string_to_array($14::text, $3, ''), string_to_array($15::text, $3, ''),
+        $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
         string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
         $19::text::bigint[], $20::text::bigint[]
     ) as e (
         execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
         checksum, build, started_at, completed_at
     )
-    where exists (select from me) and e.execution_id not in (select execution_id from refused)
+    where exists (select from me) and e.execution_id is not null
+        and e.execution_id not in (select execution_id from refused)
 ), requested as (
     insert into approval_requests (
         id, execution_id, key, generation, kind, message, details, schema, default_answer, assignee, status, answer,
@@ -189,7 +190,7 @@ with me as materialized (
         where t.id = m.id order by t.place desc limit 1
     )
     where m.id = any(array(
-            select unnest($28)
+            select unnest($28::text[])
             union
             select f.id from messages f
             join unnest($30::text[], $31::bigint[]) as u (execution_id, seq)
@@ -205,7 +206,7 @@ select
 
 -- name: lock_worker
 -- Waits for a commit of this worker that is under way.
-select state from workers where id = $1 for no key update;
+select epoch, state from workers where id = $1 for no key update;
 
 -- name: settle_executions
 -- What settling a batch needs of the executions that it created or changed.
@@ -303,23 +304,23 @@ with me as materialized (
             or exists (
                 select from workflow_executions w
                 where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp())
-                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4, $5))
+                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
             )
             or exists (
                 select from workflow_executions w
                 where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4, $5))
+                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
             )
         )
     for no key update
 ), ready as materialized (
     select w.id, w.priority, w.created_at
-    from unnest($6) as q (queue)
+    from unnest($6::text[]) as q (queue)
     cross join lateral (
         select w.id, w.priority, w.created_at
         from workflow_executions w
         where w.status = 'pending' and w.wake_at is null and w.queue = q.queue
-            and (w.workflow, w.version) in (select * from unnest($4, $5)) and exists (select from me)
+            and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
         order by w.priority desc, w.created_at, w.id
         limit $3
         for no key update skip locked
@@ -332,7 +333,7 @@ with me as materialized (
             select d.id
             from workflow_executions d
             where d.status in ('pending', 'waiting') and d.wake_at <= (select clock_timestamp())
-                and d.queue = any($6) and (d.workflow, d.version) in (select * from unnest($4, $5))
+                and d.queue = any($6) and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
                 and exists (select from me)
             order by d.wake_at
             limit 1000
@@ -344,7 +345,7 @@ with me as materialized (
     select w.id, w.priority, w.created_at
     from workflow_executions w
     where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-        and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4, $5)) and exists (select from me)
+        and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
     order by w.priority desc, w.created_at, w.id
     limit $3
     for no key update skip locked
@@ -529,26 +530,27 @@ with execution as materialized (
 )
 select verdict from judged;
 
+-- name: lock_family
+-- An execution and its parent, if it has one.
+select w.id
+from workflow_executions w
+where w.id = any(array(select $1::text union select p.parent_id from workflow_executions p where p.id = $1))
+order by w.id
+for no key update;
+
 -- name: deliver_settle
--- Cancels an execution that nobody alive owns, and nudges its parent. No verdict: gone.
-with family as materialized (
-    select w.id, w.status, w.owner, w.parent_id
-    from workflow_executions w
-    where w.id = any(array(
-        select $1::text union select p.parent_id from workflow_executions p where p.id = $1
-    ))
-    order by w.id
-    for no key update
-), judged as materialized (
-    select f.id, f.parent_id, case
-        when f.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
-        when f.status not in ('pending', 'running', 'waiting', 'paused', 'blocked') then 'owned'
-        when f.owner is not null and not exists (select from workers k where k.id = f.owner and k.state <> 'live')
+-- Cancels an execution that nobody alive owns, and nudges its parent. In one transaction with `lock_family`, after it.
+-- No verdict: gone.
+with judged as materialized (
+    select w.id, w.parent_id, case
+        when w.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
+        when w.status not in ('pending', 'running', 'waiting', 'paused', 'blocked') then 'owned'
+        when w.owner is not null and not exists (select from workers k where k.id = w.owner and k.state <> 'live')
         then 'owned'
         else 'ok'
     end as verdict
-    from family f
-    where f.id = $1
+    from workflow_executions w
+    where w.id = $1
 ), cancelled as (
     update workflow_executions w
     set status = 'cancelled',

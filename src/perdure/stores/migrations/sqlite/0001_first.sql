@@ -83,7 +83,7 @@ create table step_executions (
     started_at text not null,
     completed_at text not null,
     primary key (execution_id, seq)
-) without rowid;
+);
 
 create index step_executions_inner on step_executions (execution_id, parent_key) where parent_key is not null;
 

@@ -1,0 +1,30 @@
+"""Fixtures that any test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.servers import NoServerError, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server of this test process's own, for all its tests. Without its programs: a skip, or with
+    PERDURE_TESTS_REQUIRE_ALL=1 a failure."""
+    try:
+        server = PostgresServer()
+    except NoServerError as error:
+        if os.environ.get("PERDURE_TESTS_REQUIRE_ALL") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    with postgres_server.database() as url:
+        yield url
