@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import util
 from itertools import count
@@ -185,7 +186,7 @@ class PostgresServer:
             self.drop_database(url)
 
     def execute(self, statement: str) -> None:
-        """Run a statement from code that is not async."""
+        """Run a statement; this blocks."""
 
         async def run() -> None:
             connection = await asyncpg.connect(self.url(), timeout=CONNECT_SECONDS)
@@ -194,11 +195,8 @@ class PostgresServer:
             finally:
                 await connection.close()
 
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(run())
-        finally:
-            loop.close()
+        with ThreadPoolExecutor(1) as threads:  # the caller's may have a loop that runs
+            threads.submit(lambda: asyncio.run(run())).result()
 
     def _run(self, command: Sequence[str]) -> None:
         program = [str(self.binaries / command[0]), *command[1:]]

@@ -8,10 +8,10 @@ import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
+from perdure.clock import SECOND
 from perdure.codec import encode_error
 from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
 from perdure.journal import ATTEMPT, INTENT
-from perdure.clock import SECOND
 from perdure.retry import delay
 from perdure.scope import BACKOFF, CURRENT, GONE, STARTED, Call
 
@@ -70,7 +70,8 @@ def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:
     if outcome.__class__ is tuple:
         ok, value = outcome
         if ok:
-            return _succeeded(run, call, value) if done is finished else done(run, call, None, value)
+            done(run, call, None, value)
+            return
         return failed(run, call, value)
     task = outcome
     assert isinstance(task, asyncio.Task)

@@ -17,8 +17,8 @@ from typing import Any
 
 from perdure.scope import CURRENT, Call
 
-_enter_task = _tasks._enter_task  # type: ignore[attr-defined]
-_leave_task = _tasks._leave_task  # type: ignore[attr-defined]
+_enter_task = _tasks._enter_task
+_leave_task = _tasks._leave_task
 
 
 @types.coroutine
@@ -27,7 +27,7 @@ def _relay(coroutine: Coroutine[Any, Any, Any], got: Any) -> Generator[Any, Any,
     while True:
         try:
             value = yield got
-        except BaseException as error:  # noqa: BLE001 - handed on
+        except BaseException as error:
             try:
                 got = coroutine.throw(error)
             except StopIteration as end:

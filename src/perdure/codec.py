@@ -372,3 +372,7 @@ def _revive(cls: type[BaseException], tree: dict[str, Any]) -> BaseException:
             # Read only: set by the allocation already.
             continue
     return made
+
+
+CODEC = Codec()
+"""The default codec: data only."""

@@ -79,10 +79,12 @@ class Work:
             found[change.execution_id] = None
         for execution, _ in self.creates:
             found[execution.parent_id or execution.id] = None
-        for owner in (*[r.execution_id for r in self.requests], *[c[0] for c in self.closes]):
-            found[owner] = None
-        for take in (*self.takes, *self.untakes):
-            found[take[0]] = None
+        for request in self.requests:
+            found[request.execution_id] = None
+        for execution_id, _ in (*self.closes, *self.untakes):
+            found[execution_id] = None
+        for execution_id, _, _ in self.takes:
+            found[execution_id] = None
         return list(found)
 
 
@@ -312,7 +314,10 @@ class Committer:
         """Nothing of the batch was done: who starts an execution is told, rather than left waiting."""
         if self.tries < len(PAUSES) - 1:
             return
-        refused, work.creates = [c for c in work.creates if c[0].parent_id is None], [c for c in work.creates if c[0].parent_id]
+        refused, work.creates = (
+            [c for c in work.creates if c[0].parent_id is None],
+            [c for c in work.creates if c[0].parent_id],
+        )
         for _, created in refused:
             created(Verdict.GONE, error)
 

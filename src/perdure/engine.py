@@ -17,7 +17,7 @@ import msgspec
 from perdure import views
 from perdure.cancelling import cancel
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
-from perdure.codec import checksum
+from perdure.codec import CODEC, checksum
 from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
@@ -28,11 +28,9 @@ from perdure.errors import (
 )
 from perdure.keys import check_execution_id
 from perdure.loop import install_generator_hooks
-from perdure.outcome import Blocked, Cancelled, OpenRequest, Outcome, User, Waiting
+from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
 from perdure.records import (
-    ENDED,
     Answer,
-    Change,
     Execution,
     Message,
     Page,
@@ -48,9 +46,9 @@ from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
 from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
-from perdure.watch import SETTLED, Watch
+from perdure.watch import SETTLED, RowReader, Watch
 from perdure.worker import Worker
-from perdure.workflow import CODEC, REGISTRY, Workflow
+from perdure.workflow import REGISTRY, Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,7 +143,8 @@ class Engine:
             else:
                 await self._open_with_clock()
             poll = self._poll if self._poll is not None else self.store.poll
-            self.watch = Watch(self.store, self.clock, min(poll, 1.0), self._is_local)
+            self._rows = RowReader(self.store)
+            self.watch = Watch(self.store, self.clock, min(poll, 1.0), self._is_local, self._is_near)
             if self._with_worker:
                 self._undo_hooks = install_generator_hooks()
                 self.worker = Worker(
@@ -190,6 +189,9 @@ class Engine:
         worker = self.worker
         return worker is not None and (execution_id in worker.runs or execution_id in worker.creating)
 
+    def _is_near(self, execution_id: str) -> bool:
+        return self.worker is not None and execution_id in self.worker.submitted
+
     def _check_open(self) -> None:
         if not self._open:
             raise PerdureError("the engine is not open: use `async with engine:`")
@@ -226,7 +228,9 @@ class Engine:
             checksum=checksum(text, None, None),
             wake_at=options.wake_at if options.delay is None else now + options.delay,
             started_by=options.by,
-            attributes=None if options.attributes is None else CODEC.encode(dict(options.attributes), path="attributes"),
+            attributes=None
+            if options.attributes is None
+            else CODEC.encode(dict(options.attributes), path="attributes"),
             created_at=now,
             updated_at=now,
         )
@@ -280,7 +284,9 @@ class Engine:
                 execution_id=wanted.id,
             )
         if row.input != wanted.input:
-            raise AlreadyExistsError(f"{wanted.id} exists with another input; nothing was changed", execution_id=wanted.id)
+            raise AlreadyExistsError(
+                f"{wanted.id} exists with another input; nothing was changed", execution_id=wanted.id
+            )
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and wait for its result."""
@@ -301,13 +307,13 @@ class Engine:
         """How many executions, by status."""
         return await self.store.count(query or Query())
 
-    async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> list[OpenRequest]:
+    async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""
         rows = await self.store.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
         return [request_view(row) for row in rows]
 
     async def _row(self, execution_id: str) -> Execution:
-        row = (await self.store.get([execution_id])).get(execution_id)
+        row = await self._rows.get(execution_id)
         if row is None:
             raise NotFoundError(f"there is no execution {execution_id} in {self.store.url}", execution_id=execution_id)
         return row
@@ -353,7 +359,9 @@ def _answer_text(request: Request, value: Any) -> str:
         raw = dump() if dump is not None else msgspec.json.encode(value).decode()
         text = CODEC.encode(msgspec.json.decode(raw), path="answer")
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidAnswerError(f"the answer to {request.id} cannot be recorded: {error}; nothing was changed") from error
+        raise InvalidAnswerError(
+            f"the answer to {request.id} cannot be recorded: {error}; nothing was changed"
+        ) from error
     problem = check(request.schema, text)
     if problem is not None:
         raise InvalidAnswerError(
@@ -420,7 +428,8 @@ class Handle(Generic[R]):
             engine._check_open()
             waiter = engine.watch.wait_for(self.id)
             try:
-                change = await waiter if engine._is_local(self.id) else None
+                near = engine._is_local(self.id) or engine._is_near(self.id)
+                change = await waiter if near else None
                 if change is not None and change.status in (Status.COMPLETED, Status.FAILED):
                     row = Execution(self.id, "", status=change.status, output=change.output, error=change.error)
                     found = outcome_of(row, self._workflow)
@@ -467,7 +476,7 @@ class Handle(Generic[R]):
         """Wait until the row may have moved on."""
         await self.engine.store.changed(0.02)
 
-    async def requests(self) -> list[OpenRequest]:
+    async def requests(self) -> Sequence[OpenRequest]:
         """What it asks of the world now."""
         await self.engine._row(self.id)
         return await self.engine.requests(self.id)
@@ -517,11 +526,11 @@ class Handle(Generic[R]):
         receipt = await engine.store.deliver(Resume(self.id, who), engine.clock.now())
         if receipt.verdict != Verdict.OK:
             row = await engine._row(self.id)
-            raise PerdureError(f"{self.id} is {row.status}: only a paused or blocked execution is resumed", execution_id=self.id)
+            raise PerdureError(
+                f"{self.id} is {row.status}: only a paused or blocked execution is resumed", execution_id=self.id
+            )
         engine._hint(self.id)
 
 
 def _is_delayed(row: Execution, clock: Clock) -> bool:
     return row.status == Status.PENDING and row.wake_at is not None and row.wake_at > clock.now()
-
-

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import bodies, waits
-from perdure.codec import checksum, decode_error, encode_error
+from perdure.codec import CODEC, checksum, decode_error, encode_error
 from perdure.context import Info
 from perdure.errors import ExecutionCancelledError, JournalMismatchError, LeaseLostError, PerdureError
 from perdure.journal import ATTEMPT, INTENT, NOTE, RECEIVE, TIMER, Journal, fold, forget_failures
@@ -23,7 +23,7 @@ from perdure.nested import nested
 from perdure.records import ENDED, Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer
-from perdure.workflow import CODEC, Workflow
+from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
     from perdure.worker import Worker
@@ -65,8 +65,8 @@ class Run:
         "receiving",
         "refusals",
         "requests",
-        "sequencer",
         "seq",
+        "sequencer",
         "stopping",
         "taken",
         "worker",
@@ -116,7 +116,9 @@ class Run:
         attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
         try:
             if checksum(execution.input, execution.output, execution.error) != execution.checksum:
-                raise PerdureError(f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id)
+                raise PerdureError(
+                    f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id
+                )
             journal = fold(entries) if entries else None
             args, kwargs = self.workflow.arguments.unbind(execution.input)
         except PerdureError as error:
@@ -188,11 +190,14 @@ class Run:
                         bodies.enter(self, call)
                     else:
                         waits.enter(self, call)
-            if self.stopping is not None:
+            if self._is_stopping():
                 return self.rest()
         if not self.bodies and not self.flying:
             self._idle()
         return None
+
+    def _is_stopping(self) -> bool:
+        return self.stopping is not None
 
     def _idle(self) -> None:
         """Nothing is under way for this execution."""
@@ -243,7 +248,9 @@ class Run:
         if self.abandoned or self.ended or self.stopping is not None:
             return
         now = self.now()
-        due = [t for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None and t.deadline <= now]
+        due = [
+            t for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None and t.deadline <= now
+        ]
         for timer in sorted(due, key=lambda t: (t.deadline, t.ordinal)):
             timer.fired = True
             self._put_timer(timer)
@@ -499,6 +506,7 @@ class Run:
 
     def release(self) -> None:
         """Give the execution back for another worker, once what is under way is recorded."""
+
         def record() -> None:
             self.flying += 1
             self._change(Status.PENDING)
@@ -584,7 +592,9 @@ class Run:
         if verdict == Verdict.NUDGED:
             return self.worker.refresh(self)
         if verdict != Verdict.OK:
-            return self.lose(LeaseLostError(f"{self.id}: its owner is another ({verdict}); nothing of it was recorded here"))
+            return self.lose(
+                LeaseLostError(f"{self.id}: its owner is another ({verdict}); nothing of it was recorded here")
+            )
         self.ended = True
         fault = self.sequencer.close()
         self._forget()
@@ -633,4 +643,3 @@ class Run:
             held.clear()
         self.messages = []
         self.receiving = []
-

@@ -87,7 +87,7 @@ class Heartbeat:
         frame = sys._current_frames().get(self._loop_thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
         logger.critical(
-            "worker %s: its event loop has been silent for %s leases of %s s; it renews no more and will be taken over:\n%s",
+            "worker %s: its event loop has been silent for %s leases of %s s; it will be taken over:\n%s",
             self._worker,
             SILENT_LEASES,
             self._lease,

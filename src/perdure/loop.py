@@ -45,9 +45,22 @@ class Handle(list[Any]):
 class Timer:
     """A durable timer. `deadline` (microseconds of the store's clock) is None until it is recorded."""
 
-    __slots__ = ("args", "callback", "context", "deadline", "fired", "key", "loop", "ordinal", "requested", "_scheduled")
+    __slots__ = (
+        "_scheduled",
+        "args",
+        "callback",
+        "context",
+        "deadline",
+        "fired",
+        "key",
+        "loop",
+        "ordinal",
+        "requested",
+    )
 
-    def __init__(self, loop: WorkflowLoop, key: str, when: float, callback: Callable[..., object], args: Any, context: Any):
+    def __init__(
+        self, loop: WorkflowLoop, key: str, when: float, callback: Callable[..., object], args: Any, context: Any
+    ):
         self.loop = loop
         self.key = key
         self.requested = when
@@ -140,15 +153,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         handle = Handle((callback, args, context))
         self.ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
         scope = CURRENT.get()
         if not isinstance(scope, Scope):
             scope = self.sequencer.root

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from perdure.executor import Run
 
 
-def nested(run: Run, scope: Call | Branch, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+def nested(
+    run: Run, scope: Call | Branch, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Coroutine[Any, Any, Any]:
     """A durable call made by a step's body: allots its key now, runs when it is awaited."""
     body = scope.body
     try:

@@ -45,7 +45,9 @@ MOVES: dict[Status, frozenset[Status]] = {
     ),
     Status.PAUSED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
     Status.BLOCKED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
-    Status.ROLLING_BACK: frozenset({Status.ROLLED_BACK, Status.ROLLBACK_FAILED, Status.PENDING, Status.FAILED, Status.BLOCKED}),
+    Status.ROLLING_BACK: frozenset(
+        {Status.ROLLED_BACK, Status.ROLLBACK_FAILED, Status.PENDING, Status.FAILED, Status.BLOCKED}
+    ),
     Status.ROLLBACK_FAILED: frozenset({Status.ROLLING_BACK, Status.ROLLED_BACK}),
     # From here only an operator's logged action goes on: retry, rollback.
     Status.COMPLETED: frozenset({Status.ROLLING_BACK}),

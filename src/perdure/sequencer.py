@@ -86,7 +86,7 @@ class Sequencer:
         self.closing = False
         self.refused = 0
         self.fault: PerdureError | None = None
-        self.loop = WorkflowLoop(self)
+        self.loop = WorkflowLoop(self)  # type: ignore[abstract]
         self.root = Scope(self, "")
         self.main: WorkflowTask
         self.outer: asyncio.AbstractEventLoop | None = None
@@ -135,15 +135,15 @@ class Sequencer:
         if journal is not None and journal.entries and not self.live:
             matched: Entry | None = None
             entries = journal.entries
-            if self.fault is not None:
-                return self.fault
+            if (fault := self._fault()) is not None:
+                return fault
             for self.cursor, entry in enumerate(entries, 1):
                 if self.missing is not None and entry.key not in self.missing[1] and entry.kind not in LOCAL:
                     return self._inserted(entry)
                 if not self._replay_entry(entry):
                     return self._mismatch(entry, matched)
-                if self.fault is not None:
-                    return self.fault
+                if (fault := self._fault()) is not None:
+                    return fault
                 matched = entry
             self.gone.clear()
             self.new = [call for call in self.new if call.state == OPEN and call.key in self.open]
@@ -175,7 +175,7 @@ class Sequencer:
             return False
         if call.input != entry.input and entry.input is not None and not self._same_input(call, entry):
             return False
-        if kind == INTENT or kind == ATTEMPT:
+        if kind in (INTENT, ATTEMPT):
             return True
         call.started_at = entry.started_at
         if entry.status == "completed":
@@ -224,6 +224,9 @@ class Sequencer:
             execution_id=self.id,
             key=entry.key,
         )
+
+    def _fault(self) -> PerdureError | None:
+        return self.fault
 
     def _inserted(self, entry: Entry) -> JournalMismatchError:
         assert self.missing is not None
@@ -399,12 +402,12 @@ def _close(task: WorkflowTask) -> bool:
     coroutine = task.get_coro()
     for _ in range(CLOSES):
         try:
-            task.own_context.run(coroutine.close)  # type: ignore[union-attr]
+            task.own_context.run(coroutine.close)
             return True
         except RuntimeError as error:
             if "ignored GeneratorExit" not in str(error):
                 return True
-        except BaseException:  # noqa: BLE001 - whatever user code raises while it is closed, it is closed
+        except BaseException:
             return True
     return False
 
@@ -416,7 +419,7 @@ def _close_generator(generator: Any, main: WorkflowTask) -> None:
     closing = generator.aclose()
     try:
         main.own_context.run(closing.send, None)
-    except BaseException:  # noqa: BLE001 - as for tasks
+    except BaseException:
         return
     GRAVE.append(closing)
 
@@ -440,7 +443,8 @@ async def durable_call(call: Call) -> Any:
     if sequencer.closing:
         return await sequencer.refuse()
     key = call.key
-    call.future = future = asyncio.Future(loop=sequencer.loop)
+    future: asyncio.Future[Any] = asyncio.Future(loop=sequencer.loop)
+    call.future = future
     sequencer.open[key] = call
     sequencer.new.append(call)
     try:

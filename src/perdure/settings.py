@@ -10,7 +10,7 @@ NAMES = ("PERDURE_DATABASE_URL", "DATABASE_URL")
 
 _LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*
-        (?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|(?P<bare>[^'"#\s](?:(?!\s+\#).)*?|))\s*(?:\#.*)?""",
+        (?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|(?P<bare>[^'"#\s](?:(?!\s+\#).)*?|))(?:\s+\#.*|\s*)""",
     re.VERBOSE,
 )
 _USER = re.compile(r"(?<=//)(?P<user>[^/?#]*?):(?P<password>.*)@(?=[^@]*$)")

@@ -160,8 +160,8 @@ class Store(Insight, Protocol):
         - a change that ends a child (`parent_id` set) nudges its parent's row. The committer sees to it that a batch
           never holds both the end of a child and a change of its parent.
         Of an execution whose change was FENCED or GONE nothing else is recorded either: no entry, request,
-        close, take or untake. A change's `checksum` goes into the row with its `output` or `error`; where both
-        are None the row keeps its own. What nudges a waiting row also clears its `wake_at`.
+        close, take or untake. A change's `checksum` covers the whole row as it is then (input, output, error) and
+        goes into it with every change. What nudges a waiting row also clears its `wake_at`.
         A row's `token` becomes the batch's in creates and changes. The locks are taken in the order: worker,
         executions by id.
         """

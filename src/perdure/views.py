@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from perdure.clock import to_datetime
-from perdure.codec import decode_error, error_traceback
+from perdure.codec import CODEC, decode_error, error_traceback
 from perdure.errors import DecodeError, ExecutionCancelledError, StepFailedError
 from perdure.journal import ATTEMPT, INTENT, is_outcome
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
 from perdure.records import Entry, Execution, Request, Status
-from perdure.workflow import CODEC, Workflow
+from perdure.workflow import Workflow
 
 
 def _time(when: int | None) -> datetime | None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-
-from perdure.codec import checksum, encode_error
+from perdure.codec import CODEC, checksum, encode_error
 from perdure.errors import AlreadyExistsError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
 from perdure.records import ENDED, Execution, Inbox, Message, Post, Receipt, Request, Status, Verdict
 from perdure.scope import GONE, STARTED, Call
-from perdure.workflow import CODEC
 
 if TYPE_CHECKING:
     from perdure.executor import Run
+
 
 def enter(run: Run, call: Call) -> None:
     """The code is at rest on a wait, all before it being recorded."""
@@ -68,7 +67,9 @@ def _answered(run: Run, call: Call, request: Request) -> None:
     elif request.status == "expired" and request.default_answer is not None:
         run.put(call, call.spec.kind, "completed", request.default_answer, None)
     elif request.status == "expired":
-        run.put(call, call.spec.kind, "failed", None, encode_error(TimeoutError(f"{call.key}: nobody answered in time")))
+        run.put(
+            call, call.spec.kind, "failed", None, encode_error(TimeoutError(f"{call.key}: nobody answered in time"))
+        )
 
 
 # Messages -------------------------------------------------------------------------------------------------
@@ -212,7 +213,9 @@ def _child_ended(run: Run, call: Call, row: Execution) -> None:
     if row.status == Status.CANCELLED or error is None:
         who = f" by {row.wish_by}" if row.wish_by else ""
         error = encode_error(
-            ExecutionCancelledError(f"child {row.id} was cancelled{who}: {row.wish_reason or 'no reason given'}", execution_id=row.id)
+            ExecutionCancelledError(
+                f"child {row.id} was cancelled{who}: {row.wish_reason or 'no reason given'}", execution_id=row.id
+            )
         )
     run.put(call, call.spec.kind, "failed", None, error)
 
@@ -259,6 +262,4 @@ def withdraw(run: Run, call: Call) -> None:
         run.worker.cancel_child(call.extra, f"withdrawn by {run.id}")
 
 
-
 _ENTER: dict[str, Any] = {"interrupt": _ask, RECEIVE: _receive, "send": _send, "child": _child, "start_child": _child}
-

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from perdure.clock import Clock
 from perdure.errors import StoreUnavailableError
-from perdure.records import Change, Status
+from perdure.records import Change, Execution, Status
 from perdure.store import Store
 
 SETTLED = frozenset(Status) - {Status.PENDING, Status.RUNNING}
@@ -15,15 +15,26 @@ SETTLED = frozenset(Status) - {Status.PENDING, Status.RUNNING}
 
 BATCH = 1000
 
+FIRST_LOOK = 0.01
+"""Seconds until what runs elsewhere is looked at for the first time."""
+
 
 class Watch:
     """The waiters of one engine. What runs here is heard of at once; the rest is looked up when the store changed."""
 
-    def __init__(self, store: Store, clock: Clock, poll: float, is_local: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        poll: float,
+        is_local: Callable[[str], bool],
+        is_near: Callable[[str], bool],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._poll = poll
         self._is_local = is_local
+        self._is_near = is_near  # will most likely be claimed here
         self._waiters: dict[str, list[asyncio.Future[Change | None]]] = {}
         self._looker: asyncio.Task[None] | None = None
         self._closed = False
@@ -63,9 +74,13 @@ class Watch:
             self.left(execution_id, None)
 
     async def _look(self) -> None:
-        pause = 0.005
+        """Look at what runs elsewhere: soon at first, more seldom while nothing comes of it."""
+        pause = FIRST_LOOK
         while self._waiters:
-            remote = [i for i in self._waiters if not self._is_local(i)]
+            await self._clock.sleep(pause)
+            slow = pause >= self._poll
+            pause = min(self._poll, pause * 1.5)
+            remote = [i for i in self._waiters if not self._is_local(i) and (slow or not self._is_near(i))]
             try:
                 for n in range(0, len(remote), BATCH):
                     part = remote[n : n + BATCH]
@@ -74,11 +89,43 @@ class Watch:
                         row = rows.get(execution_id)
                         if row is None or row.status in SETTLED:
                             self.left(execution_id, None)
-                            pause = 0.005
+                            pause = FIRST_LOOK
             except StoreUnavailableError:
-                pass  # looked at again below; the workers complain about it
-            if not self._waiters:
-                break
-            await self._store.changed(pause)
-            pause = min(self._poll, pause * 1.5)
+                pass  # looked at again; the workers complain about it
         self._looker = None
+
+
+class RowReader:
+    """Reads the rows that are asked for at the same moment together."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wanted: dict[str, list[asyncio.Future[Execution | None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def get(self, execution_id: str) -> Execution | None:
+        """The row of an execution as it is after this call began; None if there is none."""
+        loop = asyncio.get_running_loop()
+        if not self._wanted:
+            task = loop.create_task(self._read())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        future: asyncio.Future[Execution | None] = loop.create_future()
+        self._wanted.setdefault(execution_id, []).append(future)
+        return await future
+
+    async def _read(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        ids = list(wanted)
+        for n in range(0, len(ids), BATCH):
+            part = ids[n : n + BATCH]
+            try:
+                rows = await self._store.get(part)
+            except Exception as error:
+                for future in (f for i in part for f in wanted[i] if not f.done()):
+                    future.set_exception(error)
+                continue
+            for execution_id in part:
+                for future in wanted[execution_id]:
+                    if not future.done():
+                        future.set_result(rows.get(execution_id))

@@ -16,6 +16,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 from perdure.cancelling import cancel
@@ -50,6 +51,9 @@ PROCESS = uuid.uuid4().hex
 
 BATCH = 1000
 """Executions whose journals are read together."""
+
+TURN = 0.002
+"""Seconds for which beginning executions keeps the event loop."""
 
 DRAIN = 10.0
 """Seconds that running bodies get when a worker leaves."""
@@ -87,6 +91,7 @@ class Worker:
         self.creating: set[str] = set()
         self.loading: set[str] = set()
         self.doubtful: set[str] = set()
+        self.submitted: set[str] = set()  # recorded as pending from here, not seen claimed yet
         self.tasks: set[asyncio.Task[Any]] = set()
         self.draining = False
         self.registered = False
@@ -268,9 +273,7 @@ class Worker:
     def create(self, execution: Execution, workflow: Workflow[..., Any], created: Created) -> None:
         """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable."""
         known = self.workflows.get((execution.workflow, execution.version))
-        takes = (
-            known is not None and execution.wake_at is None and execution.queue in self.queues and self.free() > 0
-        )
+        takes = known is not None and execution.wake_at is None and execution.queue in self.queues and self.free() > 0
         if takes:
             execution.status = Status.RUNNING
             execution.owner = self.record.id
@@ -297,9 +300,13 @@ class Worker:
         if takes and workflow is not None:
             self._adopt(execution, workflow, [], None)
         elif execution.wake_at is None:
+            if workflow is not None:
+                self.submitted.add(execution.id)
             self.poke()
 
-    def _adopt(self, execution: Execution, workflow: Workflow[..., Any], entries: list[Entry], inbox: Inbox | None) -> None:
+    def _adopt(
+        self, execution: Execution, workflow: Workflow[..., Any], entries: list[Entry], inbox: Inbox | None
+    ) -> None:
         if self.draining and self.fatal is None and not self.registered:
             return
         run = Run(self, execution, workflow)
@@ -418,7 +425,9 @@ class Worker:
 
     async def _take(self, rows: Sequence[Execution]) -> None:
         """Bring claimed executions into memory."""
-        self.loading.update(row.id for row in rows)
+        ids = [row.id for row in rows]
+        self.loading.update(ids)
+        self.submitted.difference_update(ids)
         fresh = [row for row in rows if row.fence == 1 and row.nudges == 0]
         if fresh:
             self.loop.call_soon(self._begin_all, fresh, {}, {})
@@ -444,19 +453,20 @@ class Worker:
         return journals
 
     def _begin_all(self, rows: Iterable[Execution], journals: dict[str, Any], inboxes: dict[str, Inbox]) -> None:
-        """Begin a claimed execution, and the next one with the loop's next turn."""
+        """Begin claimed executions, and leave the loop to others every now and then: replays may be long."""
         pending = iter(rows)
 
-        def begin_next() -> None:
-            row = next(pending, None)
-            if row is None:
-                return
-            self.loading.discard(row.id)
-            if self.registered and row.owner == self.record.id and row.id not in self.runs:
-                self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
-            self.loop.call_soon(begin_next)
+        def begin_some() -> None:
+            end = perf_counter() + TURN
+            for row in pending:
+                self.loading.discard(row.id)
+                if self.registered and row.owner == self.record.id and row.id not in self.runs:
+                    self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
+                if perf_counter() > end:
+                    self.loop.call_soon(begin_some)
+                    return
 
-        begin_next()
+        begin_some()
 
     def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
         workflow = self.workflows[row.workflow, row.version]

@@ -13,20 +13,24 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perdure.arguments import Arguments
 from perdure.clock import Duration, from_datetime, micros
-from perdure.codec import ANY, Codec, Coder
+from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
+from perdure.joins import gather
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope
 from perdure.sequencer import durable_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+V = TypeVar("V")
+T_in = TypeVar("T_in", contravariant=True)
+V_out = TypeVar("V_out", covariant=True)
 
-CODEC = Codec()
 FORBIDDEN = frozenset("/#@\0")
 
 
@@ -97,11 +101,11 @@ class _Step(Generic[P, R]):
         spec = self._spec or self.spec
         if scope.__class__ is Scope:
             name = spec.name
-            counts = scope.counts  # type: ignore[union-attr]
-            n = counts.get(name, 0) + 1  # type: ignore[operator]
-            counts[name] = n  # type: ignore[index]
-            key = f"{scope.path}{name}#{n}"  # type: ignore[union-attr]
-            sequencer = scope.sequencer  # type: ignore[union-attr]
+            counts = scope.counts
+            n = counts.get(name, 0) + 1
+            counts[name] = n
+            key = f"{scope.path}{name}#{n}"
+            sequencer = scope.sequencer
             try:
                 text, plain = spec.arguments.bind(args, kwargs)
             except EncodeError as error:
@@ -137,21 +141,20 @@ class Step(_Step[P, R]):
         retry: Retry | None = ...,  # type: ignore[assignment]
         timeout: Duration | None = ...,  # type: ignore[assignment]
         once: bool = ...,  # type: ignore[assignment]
-        verify: Callable[..., Any] | None = ...,
+        verify: Callable[..., Any] | None = ...,  # type: ignore[assignment]
         on_change: str = ...,  # type: ignore[assignment]
     ) -> Step[P, R]:
         """A copy with other settings and the same signature."""
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         return Step(self.function, self._changed(given))
 
-    async def map(self: Step[[T_item], R], items: Iterable[T_item], limit: int | None = None) -> list[R]:
+    async def map(self: Callable[[T], Coroutine[Any, Any, V]], items: Iterable[T], limit: int | None = None) -> list[V]:
         """Call the step on each item, at most `limit` at a time; the results in the items' order."""
-        from perdure.calls import gather
-
         return await gather(*[self(item) for item in items], limit=limit)
 
 
-T_item = TypeVar("T_item")
+class _Aio(Protocol[T_in, V_out]):
+    def aio(self, item: T_in, /) -> Coroutine[Any, Any, V_out]: ...
 
 
 class SyncStep(_Step[P, R]):
@@ -161,11 +164,10 @@ class SyncStep(_Step[P, R]):
         scope = CURRENT.get()
         if scope is None:
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
-        if isinstance(scope, Scope) or scope.body.owner is not threading.get_ident():
-            in_thread = not isinstance(scope, Scope) and scope.body.owner == threading.get_ident()
-            if not in_thread:
-                raise WrongFaceError(f"{self.options_.name} is a plain function: here, call `await {self.__name__}.aio(...)`")
-        assert not isinstance(scope, Scope)
+        if isinstance(scope, Scope) or scope.body.owner != threading.get_ident():
+            raise WrongFaceError(
+                f"{self.options_.name} is a plain function: call `await {self.__name__}.aio(...)` here"
+            )
         loop = scope.body.run.worker.loop
         return asyncio.run_coroutine_threadsafe(self._call(args, kwargs), loop).result()  # type: ignore[no-any-return]
 
@@ -182,17 +184,15 @@ class SyncStep(_Step[P, R]):
         retry: Retry | None = ...,  # type: ignore[assignment]
         timeout: Duration | None = ...,  # type: ignore[assignment]
         once: bool = ...,  # type: ignore[assignment]
-        verify: Callable[..., Any] | None = ...,
+        verify: Callable[..., Any] | None = ...,  # type: ignore[assignment]
         on_change: str = ...,  # type: ignore[assignment]
     ) -> SyncStep[P, R]:
         """A copy with other settings and the same signature."""
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         return SyncStep(self.function, self._changed(given))
 
-    async def map(self: SyncStep[[T_item], R], items: Iterable[T_item], limit: int | None = None) -> list[R]:
+    async def map(self: _Aio[T, V], items: Iterable[T], limit: int | None = None) -> list[V]:
         """Call the step on each item, at most `limit` at a time; the results in the items' order."""
-        from perdure.calls import gather
-
         return await gather(*[self.aio(item) for item in items], limit=limit)
 
 
@@ -232,7 +232,7 @@ class _StepDecorator:
         self.settings = settings
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, function: Callable[P, R], /) -> SyncStep[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
@@ -240,7 +240,7 @@ class _StepDecorator:
 
 
 @overload
-def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...  # type: ignore[overload-overlap]
 @overload
 def step(function: Callable[P, R], /) -> SyncStep[P, R]: ...
 @overload
@@ -273,7 +273,7 @@ async def _mark() -> None:
 
 
 @overload
-def checkpoint(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+def checkpoint(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...  # type: ignore[overload-overlap]
 @overload
 def checkpoint(function: str, /) -> Coroutine[Any, Any, None]: ...
 @overload
@@ -384,7 +384,9 @@ class Workflow(Generic[P, R]):
     def call_child(self, scope: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool) -> Any:
         """The durable call that runs this workflow as a child execution."""
         if not isinstance(scope, Scope):
-            raise NoExecutionError(f"{self.name}: a step's body cannot run child executions; call it from workflow code")
+            raise NoExecutionError(
+                f"{self.name}: a step's body cannot run child executions; call it from workflow code"
+            )
         key = scope.key(self.options_.name)
         try:
             text, _ = self.arguments.bind(args, kwargs)
@@ -440,12 +442,15 @@ class _WorkflowDecorator:
         self.settings = settings
 
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]:
-        return _make_workflow(function, self.settings)
+        made: Workflow[P, R] = _make_workflow(function, self.settings)
+        return made
 
 
-def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Workflow[..., Any]:
+def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     if not inspect.iscoroutinefunction(function):
-        raise TypeError(f"{function.__qualname__} is no `async def`: workflows as plain functions come with perdure.sync")
+        raise TypeError(
+            f"{function.__qualname__} is no `async def`: workflows as plain functions come with perdure.sync"
+        )
     options = WorkflowOptions(
         name=settings.get("name") or function.__qualname__,
         version=settings.get("version", 1),
@@ -477,6 +482,3 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
     `on_change="exact"`: any call with other arguments in a replay is a mismatch.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)
-
-
-__all__ = ["ANY", "CODEC", "ChildSpec", "Step", "StepSpec", "SyncStep", "Workflow", "checkpoint", "step", "workflow"]

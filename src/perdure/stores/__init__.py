@@ -37,7 +37,8 @@ def open_store(url: str | Path | Store | None) -> Store:
 def _by_scheme(url: str) -> Store:
     scheme, found, rest = url.partition("://")
     if not found:
-        raise PerdureError(f"{hide_password(url)!r} is no URL of a store. Those known are: {KNOWN}")
+        shown = "what was given" if "@" in url else repr(url)  # it may hold a password, nobody knows where
+        raise PerdureError(f"{shown} is no URL of a store. Those known are: {KNOWN}")
     match scheme.lower().partition("+")[0]:
         case "memory":
             return MemoryStore()

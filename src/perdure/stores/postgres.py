@@ -43,7 +43,15 @@ from perdure.records import (
 from perdure.stores import postgres_schema
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
-from perdure.stores.postgres_columns import pack_batch, pack_entries, read_entries, read_records, read_verdicts
+from perdure.stores.postgres_columns import (
+    pack_batch,
+    pack_changes,
+    pack_creates,
+    pack_entries,
+    read_entries,
+    read_records,
+    read_verdicts,
+)
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
 from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSession, Pool, in_words
 from perdure.stores.postgres_settle import read_back
@@ -135,7 +143,7 @@ class PostgresStore:
                     verdicts = _verdicts(batch, await self._commits.row(name, *values))
             except DRIVER_ERRORS as error:
                 raise self._failed(error) from error
-        if name != "commit_entry" and name != "commit_entries" and _wakes(batch):
+        if (batch.creates or batch.changes) and _wakes(batch):
             self._signal.fire()
         return verdicts
 
@@ -284,17 +292,20 @@ class PostgresStore:
 
 
 def _statement(batch: Batch) -> tuple[str | None, Sequence[Any]]:
-    """The statement that records this batch, and its parameters; no name if it takes two."""
-    if not (batch.creates or batch.changes or batch.requests or batch.closes or batch.takes or batch.untakes):
+    """The narrowest statement that records this batch, and its parameters; no name if it takes two."""
+    waits = batch.requests or batch.closes or batch.takes or batch.untakes
+    if not (batch.creates or batch.changes or waits):
         if len(batch.entries) == 1:
             return "commit_entry", (batch.worker, batch.epoch, *batch.entries[0])
         return "commit_entries", (batch.worker, batch.epoch, *pack_entries(batch.entries, batch.token))
     changed = {change.execution_id for change in batch.changes}
     if len(changed) < len(batch.changes):
         raise BadBatchError("a batch changes an execution twice; nothing of it was recorded")
-    if batch.creates and changed and any(create.id in changed for create in batch.creates):
-        return None, ()
-    return "commit_batch", pack_batch(batch)
+    if waits or (batch.creates and (batch.changes or batch.entries)):
+        if any(create.id in changed for create in batch.creates):
+            return None, ()
+        return "commit_batch", pack_batch(batch)
+    return ("commit_creates", pack_creates(batch)) if batch.creates else ("commit_changes", pack_changes(batch))
 
 
 def _verdicts(batch: Batch, row: Any) -> Verdicts:

@@ -61,8 +61,13 @@ def _pack(entries: Sequence[Entry], separator: str) -> list[str] | None:
     return packed
 
 
-def pack_batch(batch: Batch) -> list[Any]:
-    """The parameters of `commit_batch`."""
+def pack_creates(batch: Batch) -> list[Any]:
+    """The parameters of `commit_creates`."""
+    return [batch.worker, batch.epoch, batch.token, _json(batch.creates)]
+
+
+def pack_changes(batch: Batch) -> list[Any]:
+    """The parameters of `commit_changes`, with which those of `commit_batch` begin."""
     parents = {change.parent_id for change in batch.changes if change.parent_id is not None and change.status in ENDED}
     return [
         batch.worker,
@@ -72,6 +77,13 @@ def pack_batch(batch: Batch) -> list[Any]:
         batch.token,
         _json(batch.changes),
         batch.now,
+    ]
+
+
+def pack_batch(batch: Batch) -> list[Any]:
+    """The parameters of `commit_batch`."""
+    return [
+        *pack_changes(batch),
         _json(batch.creates),
         _json(_with_closed(batch)),
         batch.closes,

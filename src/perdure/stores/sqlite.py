@@ -78,12 +78,8 @@ class SqliteStore:
     # Opening --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        try:
-            await self._patiently(self._connect)
-            await self.migrate()
-        except BaseException:
-            await self.close()
-            raise
+        await self._patiently(self._connect)
+        await self.migrate()
 
     def _connect(self) -> None:
         if not os.path.isdir(os.path.dirname(self.path)):
@@ -92,6 +88,7 @@ class SqliteStore:
             )
         if self._database is None:
             self._database = Database(self.path)
+            self._closed = False
         with Translating(self.path):
             mode = self._database.value("use_wal")
             if mode != "wal":
@@ -175,7 +172,7 @@ class SqliteStore:
 
     async def suspects(self, worker: int) -> list[int]:
         live = await self._read(lambda: read_records(WorkerRecord, self._db.run("live_workers")))
-        self._take_turns(worker, live)
+        self._take_turns(live)
         return [row.id for row in live if row.id != worker and self._seems_dead(row)]
 
     def _seems_dead(self, row: WorkerRecord) -> bool:
@@ -183,7 +180,7 @@ class SqliteStore:
             return True
         return row.process != process_token() and self._presence.is_free(row.id)
 
-    def _take_turns(self, worker: int, live: Sequence[WorkerRecord]) -> None:
+    def _take_turns(self, live: Sequence[WorkerRecord]) -> None:
         """Of several processes one moves the log into the database: that of the oldest live worker."""
         if any(row.process != process_token() for row in live):
             warn_of_reset_bug(self.path)
@@ -213,13 +210,13 @@ class SqliteStore:
 
     def commit(self, batch: Batch) -> Verdicts:
         verdicts = self._db.transaction(lambda: self._record(batch))
-        if any(create.status is Status.PENDING for create in batch.creates) or any(map(_wakes, batch.changes)):
+        if (batch.creates or batch.changes) and _wakes(batch):
             self._signal.fire()
         return verdicts
 
     def _record(self, batch: Batch) -> Verdicts:
         if not self._stands(batch.worker, batch.epoch):
-            return Verdicts(alive=False)
+            return Verdicts(False)
         creates = [self._create(create, batch.token) for create in batch.creates] if batch.creates else []
         changes = [self._change(change, batch) for change in batch.changes] if batch.changes else []
         entries, refused = batch.entries, _refused(batch.changes, changes) if changes else None
@@ -335,33 +332,35 @@ class SqliteStore:
         return {row.id: row for row in read_records(Execution, self._db.run("executions", (_json(ids),)))}
 
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
-        try:
-            return await self._read(lambda: self._load(ids))
-        except (StoreUnavailableError, ValueError, sqlite3.Error):
-            return await self._read(lambda: self._load_what_can_be_read(ids))
-
-    def _load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        entries = await self._entries("load", ids)
         journals: dict[str, list[Entry]] = {id: [] for id in ids}
-        for row in self._db.run("load", {"ids": _json(ids)}):
-            journals[row[0]].append(read_entry(row))
+        for entry in entries:
+            journals[entry.execution_id].append(entry)
         return journals
 
-    def _load_what_can_be_read(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
-        """Damaged text comes back with marks in it, for its checksum to find; a damaged journal is named."""
+    async def _entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
+        try:
+            return await self._read(lambda: self._read_entries(name, ids))
+        except Busy:
+            raise
+        except (StoreUnavailableError, sqlite3.Error, ValueError):
+            return await self._read(lambda: [entry for id in ids for entry in self._damaged_entries(name, id)])
+
+    def _read_entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
+        return [read_entry(row) for row in self._db.run(name, {"ids": _json(ids)})]
+
+    def _damaged_entries(self, name: str, id: str) -> list[Entry]:
+        """Damaged text comes with marks in it, for its checksum to find; a journal beyond that is named."""
         connection = self._db.connection
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        journals: dict[str, list[Entry]] = {}
         try:
-            for id in ids:
-                try:
-                    journals |= self._load([id])
-                except (ValueError, sqlite3.DatabaseError) as error:
-                    if isinstance(error, sqlite3.DatabaseError) and isinstance(translated(error, ""), Busy):
-                        raise
-                    raise DecodeError(f"the journal of {id!r} cannot be read: {error}", execution_id=id) from error
+            return self._read_entries(name, [id])
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if isinstance(translated(error, self.path), Busy):
+                raise
+            raise DecodeError(f"the journal of {id!r} cannot be read: {error}", execution_id=id) from error
         finally:
             connection.text_factory = str
-        return journals
 
     async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
         return await self._read(lambda: self._inbox(_json(ids)))
@@ -399,7 +398,10 @@ class SqliteStore:
     async def changed(self, timeout: float) -> None:
         until = self.clock.now() + micros(timeout)
         pause = 0.02
-        while not self._changed_elsewhere():
+        while True:
+            if self._changed_elsewhere():
+                self._signal.fire()  # whoever else waits here
+                return
             left = (until - self.clock.now()) / 1_000_000
             if left <= 0 or await self._signal.wait(self.clock, min(pause, left)):
                 return
@@ -422,7 +424,7 @@ class SqliteStore:
         return await self._read(lambda: dict(self._db.run("count", _filters(query)).fetchall()))
 
     async def history(self, execution_id: str) -> list[Entry]:
-        return await self._read(lambda: [read_entry(row) for row in self._db.run("history", (execution_id,))])
+        return await self._entries("history", [execution_id])
 
     async def requests(
         self,
@@ -476,8 +478,12 @@ def _refused(changes: Iterable[Change], verdicts: Iterable[Verdict]) -> set[str]
     return {change.execution_id for change, verdict in judged if verdict in (Verdict.FENCED, Verdict.GONE)}
 
 
-def _wakes(change: Change) -> bool:
-    return change.status is Status.PENDING or (change.parent_id is not None and change.status in ENDED)
+def _wakes(batch: Batch) -> bool:
+    """Whether it may have made something pending."""
+    return any(create.status is Status.PENDING for create in batch.creates) or any(
+        change.status is Status.PENDING or (change.parent_id is not None and change.status in ENDED)
+        for change in batch.changes
+    )
 
 
 def _json(values: Iterable[Any]) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from perdure.clock import Clock
-from perdure.errors import BadBatchError, CommitUnknownError, SchemaVersionError, StoreUnavailableError
+from perdure.errors import BadBatchError, CommitUnknownError, PerdureError, SchemaVersionError, StoreUnavailableError
 from perdure.stores.migrations import Migration, load_migrations
 from perdure.stores.queries import load_queries
 from perdure.stores.timestamps import to_text
@@ -21,6 +21,7 @@ Parameters = Sequence[Any] | dict[str, Any]
 
 log = logging.getLogger("perdure.stores.sqlite")
 
+TRANSLATED = (sqlite3.Error, OverflowError, UnicodeEncodeError)  # what sqlite3 raises, for values too
 PATIENCE = 20.0  # seconds that a verb waits for the lock of another process
 TABLES = (
     "workflow_definitions",
@@ -83,20 +84,23 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise translated(error, self.path) from error
+        except TRANSLATED as error:
+            words = translated(error, self.path)
+            if words is None:
+                raise
+            raise words from error
         try:
             connection.execute(sql["commit"])
         except sqlite3.Error as error:
             raise self._after_failed_commit(error) from error
         return result
 
-    def _after_failed_commit(self, error: sqlite3.Error) -> BaseException:
-        still_open = self.connection.in_transaction
-        if still_open:
+    def _after_failed_commit(self, error: sqlite3.Error) -> PerdureError:
+        if self.connection.in_transaction:
             self.connection.rollback()
-            if _code(error) == sqlite3.SQLITE_BUSY:
-                return translated(error, self.path)
+            words = translated(error, self.path)
+            if isinstance(words, Busy):
+                return words
         return CommitUnknownError(f"{self.path}: {error} at COMMIT, so that nobody knows whether it is recorded")
 
     # The schema -----------------------------------------------------------------------------------
@@ -147,8 +151,8 @@ class Translating:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
-            raise translated(error, self._path) from error
+        if isinstance(error, TRANSLATED) and (words := translated(error, self._path)):
+            raise words from error
 
 
 async def patiently(clock: Clock, work: Callable[[], Result], patience: float = PATIENCE) -> Result:
@@ -165,8 +169,8 @@ async def patiently(clock: Clock, work: Callable[[], Result], patience: float = 
         pause, waited = min(pause * 1.5, 0.01), waited + seconds
 
 
-def translated(error: BaseException, path: str) -> BaseException:
-    """The error of Perdure's that says this in words; what would be a defect stays as it is."""
+def translated(error: BaseException, path: str) -> PerdureError | None:
+    """The error of Perdure's that says this in words; None for what is a defect."""
     if isinstance(error, OverflowError | UnicodeEncodeError | sqlite3.DataError):
         return BadBatchError(f"{path} cannot take this value: {error}")
     match _code(error):
@@ -187,7 +191,7 @@ def translated(error: BaseException, path: str) -> BaseException:
         case sqlite3.SQLITE_CORRUPT:
             return StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup")
         case _:
-            return error
+            return None
 
 
 def _code(error: BaseException) -> int | None:

@@ -31,7 +31,7 @@ _TIMES_AT = {kind: [at for at, name in enumerate(names) if name in _TIMES] for k
 
 def entry_row(entry: Entry) -> Row:
     """The parameters of `insert_entry`."""
-    return (*entry[:15], to_text(entry[15]), to_text(entry[16]))
+    return entry[:15] + (to_text(entry[15]), to_text(entry[16]))  # noqa: RUF005, faster
 
 
 def read_entry(row: Row) -> Entry:

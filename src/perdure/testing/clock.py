@@ -7,6 +7,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 from perdure.clock import SECOND, Duration, micros
 
@@ -50,7 +51,12 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         over = asyncio.get_running_loop().create_future()
-        alarm = self.call_at(self._now + round(seconds * SECOND), lambda: over.done() or over.set_result(None))
+
+        def wake() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        alarm = self.call_at(self._now + round(seconds * SECOND), wake)
         try:
             await over
         finally:
@@ -98,7 +104,7 @@ class Clock:
         self._now = max(self._now, until)
         await self.settle()
 
-    async def run_until(self, awaited: asyncio.Future[object]) -> None:
+    async def run_until(self, awaited: asyncio.Future[Any]) -> None:
         """Let time pass, whenever nothing else can happen, until a future is done.
 
         Raises `TimeoutError` if nothing is left that could ever happen.

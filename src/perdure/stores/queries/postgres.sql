@@ -5,8 +5,8 @@
 --   * `materialized` makes a locking part run once, `order by id` makes it lock in one order, and a part that reads
 --     `exists (select from me)` runs after the worker's lock was taken. None of these is decoration;
 --   * `for no key update` stands against itself, as every lock here must.
--- Order of locks: worker, executions by id, requests. Times come and go as bigint, microseconds since 1970; what is
--- read as `w.*` is taken by column name, so that an older library reads a newer table.
+-- Order of locks: worker, executions by id, requests. Times come as bigint, microseconds since 1970, for `perdure_time`;
+-- what is read as `w.*` is taken by column name, so that an older library reads a newer table.
 
 -- name: commit_entry
 -- A batch that is one entry: no row says that the worker is dead.
@@ -19,8 +19,8 @@ insert into step_executions (
 )
 select
     $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-    timestamptz 'epoch' + $18::bigint * interval '1 microsecond',
-    timestamptz 'epoch' + $19::bigint * interval '1 microsecond'
+    perdure_time($18::bigint),
+    perdure_time($19::bigint)
 from me
 returning true;
 
@@ -36,8 +36,8 @@ with me as materialized (
     select
         e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
         e.output, e.error, e.encoding, e.checksum, e.build,
-        timestamptz 'epoch' + e.started_at * interval '1 microsecond',
-        timestamptz 'epoch' + e.completed_at * interval '1 microsecond'
+        perdure_time(e.started_at),
+        perdure_time(e.completed_at)
     from unnest(
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
@@ -52,6 +52,129 @@ with me as materialized (
     where exists (select from me) and e.execution_id is not null
 )
 select exists (select from me);
+
+-- name: commit_creates
+-- A batch of creates only. Answers as `commit_batch` does.
+with me as materialized (
+    select from workers where id = $1 and epoch = $2 and state = 'live' for no key update
+), created as (
+    insert into workflow_executions (
+        id, workflow, version, status, queue, priority, owner, fence, nudges, generation, input, output, error,
+        encoding, checksum, wish, wish_by, wish_reason, reason, wake_at, parent_id, parent_key, started_by, attributes,
+        build, crashes, crash_seq, token, created_at, updated_at, ended_at
+    )
+    select
+        c.id, c.workflow, c.version, c.status, c.queue, c.priority, c.owner, c.fence, c.nudges, c.generation, c.input,
+        c.output, c.error, c.encoding, c.checksum, c.wish, c.wish_by, c.wish_reason, c.reason,
+        perdure_time(c.wake_at),
+        c.parent_id, c.parent_key, c.started_by, c.attributes, c.build, c.crashes, c.crash_seq, $3,
+        perdure_time(c.created_at),
+        perdure_time(c.updated_at),
+        perdure_time(c.ended_at)
+    from json_to_recordset($4::text::json) as c (
+        id text, workflow text, version integer, status text, queue text, priority integer, owner bigint, fence bigint,
+        nudges bigint, generation integer, input text, output text, error text, encoding text, checksum bigint,
+        wish text, wish_by text, wish_reason text, reason text, wake_at bigint, parent_id text, parent_key text,
+        started_by text, attributes text, build text, crashes integer, crash_seq bigint, created_at bigint,
+        updated_at bigint, ended_at bigint
+    )
+    where exists (select from me)
+    order by c.id collate "C"
+    on conflict (id) do nothing
+    returning id
+)
+select
+    exists (select from me) as alive,
+    array(select id from created) as created,
+    '{}'::text[] as changed,
+    '{}'::text[] as verdicts;
+
+-- name: commit_changes
+-- A batch of changes, and perhaps of entries. Answers as `commit_batch` does.
+with me as materialized (
+    select from workers where id = $1 and epoch = $2 and state = 'live' for no key update
+), asked as materialized (
+    select * from json_to_recordset($23::text::json) as c (
+        execution_id text, fence bigint, nudges bigint, status text, at bigint, output text, error text,
+        checksum bigint, reason text, wake_at bigint, parent_id text
+    )
+), locked as materialized (
+    select w.id, w.fence, w.nudges
+    from workflow_executions w
+    where w.id = any($21::text[]) and exists (select from me)
+    order by w.id
+    for no key update
+), judged as materialized (
+    select a.*, case
+        when l.id is null then 'gone'
+        when l.fence <> a.fence then 'fenced'
+        when a.status = 'waiting' and l.nudges <> a.nudges then 'nudged'
+        else 'ok'
+    end as verdict
+    from asked a
+    left join locked l on l.id = a.execution_id
+), refused as materialized (
+    select execution_id from judged where verdict in ('gone', 'fenced')
+), changed as (
+    update workflow_executions w
+    set status = j.status,
+        owner = case when j.status = 'running' then w.owner end,
+        output = j.output,
+        error = j.error,
+        checksum = j.checksum,
+        reason = j.reason,
+        wake_at = perdure_time(j.wake_at),
+        token = $22,
+        updated_at = perdure_time(j.at),
+        ended_at = case
+            when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+            then perdure_time(j.at)
+        end
+    from judged j
+    where w.id = j.execution_id and w.id = any($21) and j.verdict = 'ok'
+), nudged as (
+    update workflow_executions w
+    set nudges = w.nudges + j.times,
+        status = case when w.status = 'waiting' then 'pending' else w.status end,
+        wake_at = case when w.status = 'waiting' then null else w.wake_at end,
+        updated_at = perdure_time($24::bigint)
+    from (
+        select parent_id, count(*) as times
+        from judged
+        where verdict = 'ok' and parent_id is not null
+            and status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        group by parent_id
+    ) j
+    where w.id = j.parent_id and w.id = any($21)
+), recorded as (
+    insert into step_executions (
+        execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
+        checksum, build, started_at, completed_at
+    )
+    select
+        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
+        e.output, e.error, e.encoding, e.checksum, e.build,
+        perdure_time(e.started_at),
+        perdure_time(e.completed_at)
+    from unnest(
+        string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
+        string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
+        $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
+        string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
+        $19::text::bigint[], $20::text::bigint[]
+    ) as e (
+        execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
+        checksum, build, started_at, completed_at
+    )
+    where exists (select from me) and e.execution_id is not null
+        and e.execution_id not in (select execution_id from refused)
+)
+select
+    exists (select from me) as alive,
+    '{}'::text[] as created,
+    array(select execution_id from judged order by execution_id) as changed,
+    array(select verdict from judged order by execution_id) as verdicts;
 
 -- name: commit_batch
 -- A batch of everything. Gives whether the worker is alive, the ids created, the changed ids and their verdicts.
@@ -85,14 +208,14 @@ with me as materialized (
         owner = case when j.status = 'running' then w.owner end,
         output = j.output,
         error = j.error,
-        checksum = case when j.output is null and j.error is null then w.checksum else j.checksum end,
+        checksum = j.checksum,
         reason = j.reason,
-        wake_at = timestamptz 'epoch' + j.wake_at * interval '1 microsecond',
+        wake_at = perdure_time(j.wake_at),
         token = $22,
-        updated_at = timestamptz 'epoch' + j.at * interval '1 microsecond',
+        updated_at = perdure_time(j.at),
         ended_at = case
             when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-            then timestamptz 'epoch' + j.at * interval '1 microsecond'
+            then perdure_time(j.at)
         end
     from judged j
     where w.id = j.execution_id and w.id = any($21) and j.verdict = 'ok'
@@ -101,7 +224,7 @@ with me as materialized (
     set nudges = w.nudges + j.times,
         status = case when w.status = 'waiting' then 'pending' else w.status end,
         wake_at = case when w.status = 'waiting' then null else w.wake_at end,
-        updated_at = timestamptz 'epoch' + $24::bigint * interval '1 microsecond'
+        updated_at = perdure_time($24::bigint)
     from (
         select parent_id, count(*) as times
         from judged
@@ -119,11 +242,11 @@ with me as materialized (
     select
         c.id, c.workflow, c.version, c.status, c.queue, c.priority, c.owner, c.fence, c.nudges, c.generation, c.input,
         c.output, c.error, c.encoding, c.checksum, c.wish, c.wish_by, c.wish_reason, c.reason,
-        timestamptz 'epoch' + c.wake_at * interval '1 microsecond',
+        perdure_time(c.wake_at),
         c.parent_id, c.parent_key, c.started_by, c.attributes, c.build, c.crashes, c.crash_seq, $22,
-        timestamptz 'epoch' + c.created_at * interval '1 microsecond',
-        timestamptz 'epoch' + c.updated_at * interval '1 microsecond',
-        timestamptz 'epoch' + c.ended_at * interval '1 microsecond'
+        perdure_time(c.created_at),
+        perdure_time(c.updated_at),
+        perdure_time(c.ended_at)
     from json_to_recordset($25::text::json) as c (
         id text, workflow text, version integer, status text, queue text, priority integer, owner bigint, fence bigint,
         nudges bigint, generation integer, input text, output text, error text, encoding text, checksum bigint,
@@ -143,8 +266,8 @@ with me as materialized (
     select
         e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
         e.output, e.error, e.encoding, e.checksum, e.build,
-        timestamptz 'epoch' + e.started_at * interval '1 microsecond',
-        timestamptz 'epoch' + e.completed_at * interval '1 microsecond'
+        perdure_time(e.started_at),
+        perdure_time(e.completed_at)
     from unnest(
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
@@ -166,9 +289,9 @@ with me as materialized (
     select
         r.id, r.execution_id, r.key, r.generation, r.kind, r.message, r.details, r.schema, r.default_answer,
         r.assignee, r.status, r.answer, r.answered_by, r.answered_via, r.checksum,
-        timestamptz 'epoch' + r.expires_at * interval '1 microsecond',
-        timestamptz 'epoch' + r.created_at * interval '1 microsecond',
-        timestamptz 'epoch' + r.decided_at * interval '1 microsecond'
+        perdure_time(r.expires_at),
+        perdure_time(r.created_at),
+        perdure_time(r.decided_at)
     from json_to_recordset($26::text::json) as r (
         id text, execution_id text, key text, generation integer, kind text, message text, details text, schema text,
         default_answer text, assignee text, status text, answer text, answered_by text, answered_via text,
@@ -179,7 +302,7 @@ with me as materialized (
     on conflict (id) do nothing
 ), closed as (
     update approval_requests r
-    set status = 'withdrawn', decided_at = timestamptz 'epoch' + $24 * interval '1 microsecond'
+    set status = 'withdrawn', decided_at = perdure_time($24)
     where r.id = any($27::text[]) and r.status = 'open'
         and exists (select from me) and r.execution_id not in (select execution_id from refused)
 ), taken as (
@@ -623,9 +746,9 @@ where ($1::text[] is null or w.status = any($1))
     and ($4::text is null or w.parent_id = $4)
     and ($5::text is null or w.started_by = $5)
     and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= timestamptz 'epoch' + $7 * interval '1 microsecond')
-    and ($8::bigint is null or w.created_at < timestamptz 'epoch' + $8 * interval '1 microsecond')
-    and ($9::bigint is null or (w.created_at, w.id) < (timestamptz 'epoch' + $9 * interval '1 microsecond', $10::text))
+    and ($7::bigint is null or w.created_at >= perdure_time($7))
+    and ($8::bigint is null or w.created_at < perdure_time($8))
+    and ($9::bigint is null or (w.created_at, w.id) < (perdure_time($9), $10::text))
 order by w.created_at desc, w.id desc
 limit $11;
 
@@ -639,9 +762,9 @@ where ($1::text[] is null or w.status = any($1))
     and ($4::text is null or w.parent_id = $4)
     and ($5::text is null or w.started_by = $5)
     and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= timestamptz 'epoch' + $7 * interval '1 microsecond')
-    and ($8::bigint is null or w.created_at < timestamptz 'epoch' + $8 * interval '1 microsecond')
-    and ($9::bigint is null or (w.created_at, w.id) > (timestamptz 'epoch' + $9 * interval '1 microsecond', $10::text))
+    and ($7::bigint is null or w.created_at >= perdure_time($7))
+    and ($8::bigint is null or w.created_at < perdure_time($8))
+    and ($9::bigint is null or (w.created_at, w.id) > (perdure_time($9), $10::text))
 order by w.created_at, w.id
 limit $11;
 
@@ -655,8 +778,8 @@ where ($1::text[] is null or w.status = any($1))
     and ($4::text is null or w.parent_id = $4)
     and ($5::text is null or w.started_by = $5)
     and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= timestamptz 'epoch' + $7 * interval '1 microsecond')
-    and ($8::bigint is null or w.created_at < timestamptz 'epoch' + $8 * interval '1 microsecond')
+    and ($7::bigint is null or w.created_at >= perdure_time($7))
+    and ($8::bigint is null or w.created_at < perdure_time($8))
 group by w.status;
 
 -- name: get_requests

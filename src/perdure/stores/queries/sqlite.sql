@@ -119,9 +119,9 @@ on conflict (id) do nothing;
 update workflow_executions set
     status = :status,
     owner = case when :status = 'running' then owner end,
-    checksum = case when :output is null and :error is null then checksum else :checksum end,
     output = :output,
     error = :error,
+    checksum = :checksum,
     reason = :reason,
     wake_at = :wake_at,
     token = :token,
@@ -252,11 +252,11 @@ where execution_id in (select value from json_each(:ids))
 order by execution_id, seq;
 
 -- name: history
--- The whole journal of one execution.
+-- The whole journals of these executions.
 select
     execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
     checksum, build, started_at, completed_at
-from step_executions where execution_id = ? order by seq;
+from step_executions where execution_id in (select value from json_each(:ids)) order by execution_id, seq;
 
 -- name: executions
 -- These executions.

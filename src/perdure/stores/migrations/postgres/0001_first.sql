@@ -3,6 +3,11 @@
 -- Rows that change in place leave room in their page, so that most updates touch no index.
 -- oldest writer: 1
 
+-- Microseconds since 1970 as a timestamp. In two parts, as each is exact where their sum would not be.
+create function perdure_time(micros bigint) returns timestamptz language sql stable parallel safe as $$
+    select timestamptz 'epoch' + (micros / 1000000) * interval '1 second' + (micros % 1000000) * interval '1 microsecond'
+$$;
+
 create table schema_versions (
     version integer primary key,
     applied_at timestamptz not null,
