@@ -43,6 +43,7 @@ pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/de
 for _ in $(seq 100); do [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && sleep 0.1; done
 rm -rf "$1"
 """
+LOCKED = "locked"  # the one user who needs a password, once a test creates it
 FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 SMALL = {"shared_buffers": "32MB", "max_connections": "200", "logging_collector": "off", "log_min_messages": "warning"}
 
@@ -99,6 +100,8 @@ class PostgresServer:
             self._run(
                 ["initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
             )
+            rules = Path(self._data, "pg_hba.conf")
+            rules.write_text(f"host all {LOCKED} all scram-sha-256\n{rules.read_text()}")
             self.start()
         except BaseException:
             self.close()
@@ -123,7 +126,7 @@ class PostgresServer:
         return f"postgresql://postgres@/{database}?host={quote(str(self.folder), safe='')}&port={self.port}"
 
     def start(self) -> None:
-        """Start, and wait until it takes connections. A port that somebody snatched is changed for another."""
+        """Start, and wait until it takes connections. A new server whose port was snatched takes another."""
         for attempt in range(5):
             self.port = self.port or free_port()
             options = [f"-c{name}={value}" for name, value in self.settings.items()]

@@ -34,8 +34,8 @@ logger = logging.getLogger("perdure")
 STAY = 0.0005
 """Seconds that commits made on the event loop may keep it."""
 
-OVERLAP = 128
-"""Entries that, while acknowledgements are handed over, are worth a batch of their own."""
+OVERLAP = 32, 128
+"""While acknowledgements are handed over, half as many entries are worth a batch of their own, within these."""
 
 PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between tries; the last one goes on, at most 5 tries a second."""
@@ -278,11 +278,12 @@ class Committer:
             return self.lost()
         for (_, created), verdict in zip(work.creates, verdicts.creates, strict=True):
             created(verdict, None)
-        overlap = not self.inline
+        least, most = OVERLAP
+        enough = most if self.inline else min(most, max(least, len(work.items) // 2))
         for run, subject, entry in work.items:
             if run is not None:
                 run.acknowledged(subject, entry)
-                if overlap and len(self.items) >= OVERLAP and self.flight is None and not self.dead:
+                if len(self.items) >= enough and not self.inline and self.flight is None and not self.dead:
                     self._send(*self._take())
         for (run, change), verdict in zip(work.changes, verdicts.changes, strict=True):
             run.changed(change, verdict)

@@ -105,6 +105,7 @@ class Worker:
         self._refreshing = False
         self._poke = asyncio.Event()
         self._backlog = True
+        self._look_around = True
         self._alarm: Cancellable | None = None
         self._alarm_at: int | None = None
         self._poller: asyncio.Task[None] | None = None
@@ -321,6 +322,11 @@ class Worker:
         """There may be something to do: look soon."""
         self._poke.set()
 
+    def _look(self) -> None:
+        """Something came from elsewhere, or may have: look at everything."""
+        self._look_around = True
+        self._poke.set()
+
     def note_wake(self, when: int | None) -> None:
         """Something will be due then: look at that time."""
         if when is None:
@@ -365,9 +371,9 @@ class Worker:
                 await self._wait(pause)
 
     async def _wait(self, pause: float) -> None:
-        alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._poke.set)
+        alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._look)
         hint = self.loop.create_task(self.store.changed(pause))
-        hint.add_done_callback(lambda _: self._poke.set())
+        hint.add_done_callback(lambda task: None if task.cancelled() else self._look())
         try:
             await self._poke.wait()
         finally:
@@ -384,11 +390,13 @@ class Worker:
             if not alive:
                 self.loop.call_soon(self._declared_dead, worker)
                 return
-        for suspect in await self.store.suspects(worker):
-            if await self.store.declare_dead(suspect):
-                logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
-        if self.runs or self.doubtful:
-            await self._look_at_own()
+        if self._look_around:
+            self._look_around = False
+            for suspect in await self.store.suspects(worker):
+                if await self.store.declare_dead(suspect):
+                    logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
+            if self.runs or self.doubtful:
+                await self._look_at_own()
         await self._claim()
 
     async def _look_at_own(self) -> None:

@@ -28,18 +28,11 @@ def postgres(request: pytest.FixtureRequest) -> MakeStore:
     return lambda: PostgresStore(url)
 
 
-def pooled_postgres(request: pytest.FixtureRequest) -> MakeStore:
-    """As behind a pooler in transaction mode: nothing is prepared, nothing set in a session."""
-    url: str = request.getfixturevalue("postgres_url")
-    return lambda: PostgresStore(url, statement_cache_size=0)
-
-
 # Each takes the fixture's request and gives a `make_store` on fresh data of its own.
 STORES: list[Callable[[pytest.FixtureRequest], MakeStore]] = [
     pytest.param(memory, id="memory"),
     pytest.param(sqlite, id="sqlite"),
     pytest.param(postgres, id="postgres", marks=pytest.mark.postgres),
-    pytest.param(pooled_postgres, id="postgres-pooled", marks=pytest.mark.postgres),
 ]
 
 

@@ -66,6 +66,7 @@ class PostgresStore:
     """
 
     inline = False
+    threaded = True
     poll = 0.5
     lease: float | None = None
 

@@ -1,8 +1,9 @@
 """What PostgreSQL and its driver raise, sorted, in this one place, into Perdure's errors.
 
-Transient (the connection, a deadlock, a server that stops or is full): `StoreUnavailableError`; nothing was done and
-the caller tries again. At a commit whose answer is missing: `CommitUnknownError`. What a value or a duplicate caused:
-`BadBatchError`. Tables that are not as this library knows them: `SchemaVersionError`.
+Transient (the connection, a deadlock, a server that stops or is full): `StoreUnavailableError`, and the caller tries
+again; where the answer to a delivery was lost, the delivery may have been made, and repeating it does no harm. At a
+commit whose answer is missing: `CommitUnknownError`. What a value or a duplicate caused: `BadBatchError`. Tables that
+are not as this library knows them: `SchemaVersionError`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def sort_error(error: BaseException, place: str) -> PerdureError:
         return BadBatchError(f"{place} refused a value: {_says(error)}. Nothing was recorded")
     if code.startswith("42") and code not in _REASONS:
         return PerdureError(f"{place}: {_says(error)}. This is a defect of Perdure: please report it")
-    return StoreUnavailableError(f"{place} cannot be reached, or refuses to work: {_reason(error)}. Nothing was done")
+    return StoreUnavailableError(f"{place} cannot be reached, or refuses to work: {_reason(error)}")
 
 
 def sort_commit_error(error: BaseException, place: str) -> PerdureError:

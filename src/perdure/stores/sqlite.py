@@ -449,7 +449,8 @@ class SqliteStore:
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         newest = query.order != "oldest"
-        values = _filters(query) | {"limit": limit + 1, "cursor_at": EVER if newest else NEVER, "cursor_id": ""}
+        values = _filters(query) | {"limit": limit + 1}
+        values |= {"cursor_at": values["until"] if newest else values["since"], "cursor_id": ""}
         if cursor is not None:
             at, values["cursor_id"] = read_cursor(cursor)
             values["cursor_at"] = to_text(at)

@@ -115,6 +115,7 @@ class Database:
         version = self._check_version(before, known=len(migrations))
         for migration in migrations[version:]:
             self._apply(migration, clock)
+        self.run("try_to_write")
         return [(table, table not in before) for table in TABLES]
 
     def _tables(self) -> set[str]:

@@ -420,9 +420,14 @@ with me as materialized (
     where id = $1 and epoch = $2 and state = 'live'
         and (
             exists (
-                select from workflow_executions w
-                where w.status = 'pending' and w.wake_at is null and w.queue = any($6::text[])
-                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                select from unnest($6::text[]) as q (queue)
+                cross join lateral (
+                    select from workflow_executions w
+                    where w.status = 'pending' and w.wake_at is null and w.queue = q.queue
+                        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                    order by w.priority desc, w.created_at, w.id
+                    limit 1
+                ) w
             )
             or exists (
                 select from workflow_executions w

@@ -45,6 +45,10 @@ select name from sqlite_master where type = 'table';
 -- The version of the schema, and the oldest library that may write to it.
 select coalesce(max(version), 0), coalesce(max(oldest_writer), 0) from schema_versions;
 
+-- name: try_to_write
+-- Fails where the file is read-only, which `begin immediate` alone does not.
+update schema_versions set version = version where false;
+
 -- name: record_version
 -- A migration was applied.
 insert into schema_versions (version, applied_at, oldest_writer) values (?, ?, ?);

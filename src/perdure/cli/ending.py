@@ -1,0 +1,89 @@
+"""What is said when an execution has ended or waits: the result, or what to do next; and the exit code."""
+
+from __future__ import annotations
+
+from perdure.cli import documents
+from perdure.cli.example import example
+from perdure.cli.progress import one_line_kept
+from perdure.cli.session import DONE, FAILED, WAITING, Session
+from perdure.cli.words import cut, readable, to_json, took, when
+from perdure.clock import to_datetime
+from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, Waiting
+from perdure.records import Execution
+from perdure.stores.memory import MemoryStore
+
+LONGEST = 2000
+
+
+def exit_code(outcome: Outcome) -> int:
+    """0 done, 1 failed, 3 waiting for somebody."""
+    match outcome:
+        case Completed():
+            return DONE
+        case Waiting() | Paused():
+            return WAITING
+        case _:
+            return FAILED
+
+
+def document(session: Session, row: Execution, outcome: Outcome) -> dict[str, object]:
+    """The same for `--json`, with the commands that answer."""
+    made = documents.ending(row, outcome)
+    for request in made["requests"]:
+        schema = None if request["schema"] is None else to_json(request["schema"])
+        request["command"] = session.command("answer", request["id"], example(schema))
+    return made
+
+
+def tell(session: Session, row: Execution, outcome: Outcome) -> None:
+    """Say it to a person: what was asked for to stdout, the rest to stderr."""
+    match outcome:
+        case Completed():
+            session.hint(f"{row.id} is completed{_in(row)}")
+            session.say(to_json(readable(row.output)))
+        case Failed():
+            session.hint(f"{row.id} failed{_in(row)}: {documents.error_text(row.error)}")
+            session.hint(f"Where, and what it did before:\n  {session.command('show', row.id)}")
+        case Blocked(reason=reason):
+            session.hint(f"{row.id} is blocked; it needs a person: {reason}")
+            session.hint(f"When that is mended, it goes on with:\n  {session.command('resume', row.id)}")
+        case Cancelled(by, reason):
+            session.hint(f"{row.id} is cancelled{_by(by)}{f': {reason}' if reason else ''}")
+        case Paused(by, reason):
+            session.say(f"{row.id} is paused{_by(by)}{f': {reason}' if reason else ''}")
+            session.say(f"It goes on with:\n  {session.command('resume', row.id)}")
+        case Waiting(requests):
+            session.say(f"{row.id} waits for {'an answer' if requests else 'a message'}")
+            for request in requests:
+                tell_request(session, request)
+            if not requests:
+                session.say(f"Send it:\n  {session.command('signal', row.id, 'NAME', 'JSON')}")
+
+
+def tell_request(session: Session, request: OpenRequest, *, indent: str = "") -> None:
+    """A question, and the command that answers it."""
+    session.say()
+    session.say(f"{indent}{request.message}")
+    if request.details is not None:
+        session.say(f"{indent}  {cut(one_line_kept(to_json(request.details)), LONGEST)}")
+    about = [f"since {when(request.created_at)} UTC"]
+    if request.assignee:
+        about.append(f"for {request.assignee}")
+    if request.expires_at:
+        about.append(f"expires {when(request.expires_at)} UTC")
+    session.say(f"{indent}  ({', '.join(about)})")
+    session.say(f"{indent}  {session.command('answer', request.id, example(request.schema))}")
+
+
+def tell_memory(session: Session, store: object) -> None:
+    """An execution that is left waiting in memory ends with this process."""
+    if isinstance(store, MemoryStore):
+        session.hint("It ran in memory and ends with this process: use --interactive, or name a database with --db.")
+
+
+def _by(by: str | None) -> str:
+    return f" by {by}" if by else ""
+
+
+def _in(row: Execution) -> str:
+    return f" in {took(to_datetime(row.created_at), to_datetime(row.ended_at))}" if row.ended_at else ""

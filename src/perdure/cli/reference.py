@@ -1,0 +1,91 @@
+"""Which execution or request is meant: its id, or the beginning of it that no other has."""
+
+from __future__ import annotations
+
+import click
+
+from perdure.engine import Engine
+from perdure.errors import AlreadyDecidedError, NotFoundError, PerdureError
+from perdure.outcome import OpenRequest
+from perdure.records import Execution, Query
+from perdure.views import request_view
+
+SHOWN = 20
+PAGE = 200
+
+
+async def find_execution(engine: Engine, text: str) -> Execution:
+    """The execution of this id, else the only one whose id begins so (its children do not count).
+
+    Raises `NotFoundError`, or `click.UsageError` that lists the candidates.
+    """
+    found = (await engine.store.get([text])).get(text)
+    if found is not None:
+        return found
+    candidates = await _beginning_with(engine, text) if text else []
+    if not candidates:
+        raise NotFoundError(f"there is no execution {text} in {engine.store.url}, nor one whose id begins so")
+    if len(candidates) > 1:
+        raise _ambiguous(text, "executions", [f"{row.id}  {row.workflow}  {row.status}" for row in candidates])
+    return candidates[0]
+
+
+async def _beginning_with(engine: Engine, text: str) -> list[Execution]:
+    roots: list[Execution] = []
+    known: set[str] = set()
+    cursor = None
+    while len(roots) <= SHOWN:
+        # The oldest first: an execution comes before its children.
+        page = await engine.list(Query(id_prefix=text, order="oldest"), limit=PAGE, cursor=cursor)
+        for row in page.items:
+            known.add(row.id)
+            if row.parent_id not in known:
+                roots.append(row)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return roots
+
+
+def _ambiguous(text: str, kind: str, candidates: list[str]) -> click.UsageError:
+    shown = "\n".join(f"  {line}" for line in candidates[:SHOWN])
+    more = "\n  ..." if len(candidates) > SHOWN else ""
+    return click.UsageError(f"several {kind} begin with {text}:\n{shown}{more}")
+
+
+async def find_request(engine: Engine, text: str) -> OpenRequest:
+    """The request of this id, else the only open one of the execution that is meant, and of what is below it.
+
+    Raises `NotFoundError`, `AlreadyDecidedError` where nothing is open any more, `click.UsageError`.
+    """
+    exact = await engine.store.requests(ids=[text], status=None)
+    if exact:
+        return request_view(exact[0])
+    try:
+        execution = await find_execution(engine, text)
+    except NotFoundError:
+        return await _request_beginning_with(engine, text)
+    below = [row.id for row in await engine.store.tree(execution.id)]
+    rows = await engine.store.requests(execution_ids=[execution.id, *below], status=None)
+    requests = [request_view(row) for row in rows]
+    opened = [request for request in requests if request.status == "open"]
+    if len(opened) == 1:
+        return opened[0]
+    if opened:
+        raise _ambiguous(execution.id, "open requests", [f"{request.id}  {request.message}" for request in opened])
+    if len(requests) == 1:
+        return requests[0]  # decided: the engine says how, or takes an equal answer
+    if requests:
+        raise AlreadyDecidedError(f"{execution.id} asks nothing now; its last request was {requests[-1].id}")
+    raise PerdureError(f"{execution.id} ({execution.status}) asks nothing of anybody")
+
+
+async def _request_beginning_with(engine: Engine, text: str) -> OpenRequest:
+    execution_id = text.rpartition(":")[0]
+    rows = await engine.store.requests(execution_ids=[execution_id], status=None) if execution_id else []
+    found = [request_view(row) for row in rows if row.id.startswith(text)]
+    if not found:
+        raise NotFoundError(f"there is no request or execution {text} in {engine.store.url}, nor one that begins so")
+    if len(found) > 1:
+        raise _ambiguous(text, "requests", [f"{request.id}  {request.message}" for request in found])
+    return found[0]

@@ -1,0 +1,150 @@
+"""What all commands share: `--db` and `--json` before or after the verb, the store, and where output goes.
+
+What was asked for goes to stdout; progress, hints and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from perdure.cli.words import plain, to_data
+from perdure.engine import Engine
+from perdure.outcome import User
+from perdure.settings import find_url, hide_password
+from perdure.store import Store
+from perdure.stores import open_store
+from perdure.stores.memory import MemoryStore
+from perdure.stores.sqlite import SqliteStore
+
+DEFAULT = "sqlite:///perdure.db"
+DONE, FAILED, USAGE, WAITING = 0, 1, 2, 3
+"""Exit codes."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Session:
+    """One call of the command line."""
+
+    db: str | None = None
+    json: bool = False
+    url: str = field(default="", init=False)
+
+    # The store ----------------------------------------------------------------------------------------
+
+    def store(self, *, new: bool = False, memory: bool = False) -> Store:
+        """The store that is meant, not yet connected.
+
+        `new`: it may be created; else, where there is none, this is said. `memory`: it may end with this process.
+        """
+        self.url = self._find(new)
+        store = open_store(self.url)
+        if isinstance(store, MemoryStore) and not memory:
+            raise click.ClickException(
+                f"{self.url} is the memory of one process and ends with it: no other process can look at it."
+                " Name a database with --db or PERDURE_DATABASE_URL"
+            )
+        if isinstance(store, SqliteStore) and not new and not Path(store.path).exists():
+            raise click.ClickException(
+                f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
+            )
+        return store
+
+    def _find(self, new: bool) -> str:
+        if self.db is not None:
+            if "://" not in self.db:
+                shown = hide_password(self.db)
+                raise click.UsageError(f"--db takes a URL: sqlite:///{shown}, or postgresql://user@host/database")
+            return self.db
+        found = find_url(os.environ, Path.cwd())
+        if found is not None:
+            return found[0]
+        if not new and not Path("perdure.db").exists():
+            raise click.ClickException(
+                "there is no database to look at: --db was not given, neither PERDURE_DATABASE_URL nor DATABASE_URL"
+                " is set (in the environment, or in a .env file here or above), and there is no ./perdure.db.\n"
+                "A program whose Engine() gets no URL runs in memory: what it ran ended with it"
+            )
+        return DEFAULT
+
+    def engine(self) -> Engine:
+        """An engine that looks and delivers, and runs nothing."""
+        logging.getLogger("perdure").setLevel(logging.ERROR)  # what concerns workers is theirs to say
+        return Engine(self.store(), worker=False)
+
+    # Output -------------------------------------------------------------------------------------------
+
+    def say(self, text: str = "") -> None:
+        """What a person asked for, to stdout. Nothing with `--json`."""
+        if not self.json:
+            click.echo(plain(text))
+
+    def hint(self, text: str) -> None:
+        """What is good to know besides, to stderr. Nothing with `--json`."""
+        if not self.json:
+            click.echo(plain(text), err=True)
+
+    def document(self, document: Any) -> None:
+        """The one document that `--json` gives. Nothing without."""
+        if self.json:
+            click.echo(json.dumps(to_data(document), indent=2), file=sys.__stdout__)
+
+    def line(self, document: Any) -> None:
+        """One of the lines that `--json` gives where things are followed."""
+        if self.json:
+            click.echo(json.dumps(to_data(document)), file=sys.__stdout__)
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+
+    def command(self, *words: str) -> str:
+        """A command to go on with, as it can be pasted into a shell. It shows no password."""
+        db = []
+        if self.db is not None:
+            db = ["--db", self.db if hide_password(self.db) == self.db else "URL"]
+        return shlex.join([*program(), *db, *words])
+
+
+def program() -> list[str]:
+    """How `perdure` is called here."""
+    if shutil.which("perdure"):
+        return ["perdure"]
+    beside = Path(sys.executable).with_name("perdure")
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "perdure"]
+
+
+def user(by: str | None) -> User | None:
+    """Who `--by` names: nobody has verified it."""
+    return None if by is None else User(by, via="cli")
+
+
+# Options --------------------------------------------------------------------------------------------------
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value not in (None, False):
+        setattr(context.find_object(Session), parameter.name or "", value)
+
+
+def shared(function: F) -> F:
+    """`--db` and `--json`, wherever they stand."""
+    for option in (
+        click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Answer in JSON."),
+        click.option("--db", metavar="URL", expose_value=False, callback=_remember, help="The database."),
+    ):
+        function = option(function)
+    return function
+
+
+by_option = click.option("--by", metavar="NAME", help="Who does this; recorded as unverified.")
+with_session = click.make_pass_decorator(Session)

@@ -1,0 +1,10 @@
+"""Real processes, really killed: what was acknowledged is there, and nothing recorded is done again.
+
+ledger.py      what ran and what was acknowledged, written outside the database
+flows.py       workflows that use every durable call
+host.py        the process that is killed: an engine, and the world that answers it
+processes.py   starts hosts, and kills, stops and continues them
+rows.py        the database by plain SQL
+promises.py    pure: ledger and rows -> which promises were broken
+plants.py      bugs that a host takes on when told to, so that the promises are seen to convict
+"""

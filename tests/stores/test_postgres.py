@@ -1,0 +1,648 @@
+"""What only PostgreSQL can break: other parties whose transactions are in flight, networks, servers that go."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+from perdure.errors import CommitUnknownError, SchemaVersionError, StoreUnavailableError
+from perdure.records import Answer, Batch, Post, Settle, Status, Verdict, Verdicts, WorkerRecord
+from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres_columns import pack_batch
+from perdure.stores.postgres_sessions import SQL
+from perdure.testing.check_store import check_store
+from perdure.testing.checks.scene import HOUR, Scene
+from tests.proxy import Cut, Proxy
+from tests.servers import LOCKED, PostgresServer
+
+pytestmark = pytest.mark.postgres
+
+Result = TypeVar("Result")
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    opened = PostgresStore(postgres_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@dataclass
+class Party:
+    """Somebody else, whose transaction is in flight for as long as its block lasts."""
+
+    connection: Any
+    pid: int
+
+    async def run(self, name: str, *values: object) -> None:
+        await self.connection.fetch(SQL[name], *values)
+
+    async def waiter(self, *, of: int | None = None) -> int:
+        """The process at the server that waits for this party (or for another process): once there is one."""
+        blocked = "select pid from pg_locks where not granted and $1::integer = any(pg_blocking_pids(pid))"
+        async with asyncio.timeout(30):
+            while True:
+                pid: int | None = await self.connection.fetchval(blocked, of or self.pid)
+                if pid is not None:
+                    return pid
+
+
+@asynccontextmanager
+async def party(url: str) -> AsyncIterator[Party]:
+    connection = await asyncpg.connect(url)
+    try:
+        transaction = connection.transaction()
+        await transaction.start()
+        yield Party(connection, connection.get_server_pid())
+        await transaction.commit()
+    finally:
+        await connection.close()
+
+
+async def after(url: str, act: Callable[[Party], Awaitable[None]], work: Callable[[], Awaitable[Result]]) -> Result:
+    """Do the work while the act is in flight: it has to wait, and ends after the act has been committed."""
+    async with party(url) as other:
+        await act(other)
+        task = asyncio.ensure_future(work())
+        await other.waiter()
+        assert not task.done()
+    return await task
+
+
+async def three_running(store: PostgresStore) -> Scene:
+    scene = await Scene.begin(store)
+    for suffix in ("e0", "e1", "e2"):
+        await scene.run(suffix)
+    return scene
+
+
+def mixed_batch(scene: Scene, *, asks: bool) -> Batch:
+    """Parks e0, keeps e1, ends e2, with an entry each; `asks` makes it a batch that holds a request, too."""
+    statuses = {"e0": Status.WAITING, "e1": Status.RUNNING, "e2": Status.COMPLETED}
+    return scene.batch(
+        changes=[scene.change(suffix, status) for suffix, status in statuses.items()],
+        entries=[scene.entry(suffix) for suffix in statuses],
+        requests=[scene.request("r", "e0")] if asks else [],
+    )
+
+
+async def recorded(scene: Scene) -> set[str]:
+    return {suffix for suffix in ("e0", "e1", "e2") if await scene.seqs(suffix)}
+
+
+BATCHES = pytest.mark.parametrize("asks", [False, True], ids=["changes", "everything"])
+
+
+# Trials with the other party in flight ----------------------------------------------------------------
+
+
+@BATCHES
+async def test_a_delivery_in_flight_refuses_the_park_and_keeps_its_entries(
+    store: PostgresStore, postgres_url: str, asks: bool
+) -> None:
+    scene = await three_running(store)
+
+    async def deliver(other: Party) -> None:
+        for suffix in ("e0", "e1"):
+            await other.run("deliver_message", scene.id("m-" + suffix), scene.id(suffix), "news", "1", 0, None)
+
+    batch = mixed_batch(scene, asks=asks)
+    verdicts = await after(postgres_url, deliver, lambda: store.commit(batch))
+    assert verdicts == Verdicts(True, [], [Verdict.NUDGED, Verdict.OK, Verdict.OK])
+    assert await recorded(scene) == {"e0", "e1", "e2"}
+    assert [(await scene.row(s)).status for s in ("e0", "e1", "e2")] == ["running", "running", "completed"]
+    assert (await scene.row("e1")).nudges == 1, "the change kept the nudge that it could not know"
+    assert len(await store.requests(ids=[scene.id("r")])) == int(asks)
+
+
+@BATCHES
+async def test_a_claim_in_flight_fences_the_change_and_its_entries(
+    store: PostgresStore, postgres_url: str, asks: bool
+) -> None:
+    scene = await three_running(store)
+
+    async def claim(other: Party) -> None:
+        await other.connection.execute("update workflow_executions set fence = 2 where id = $1", scene.id("e0"))
+
+    batch = mixed_batch(scene, asks=asks)
+    verdicts = await after(postgres_url, claim, lambda: store.commit(batch))
+    assert verdicts == Verdicts(True, [], [Verdict.FENCED, Verdict.OK, Verdict.OK])
+    assert await recorded(scene) == {"e1", "e2"}
+    assert (await scene.row("e0")).status is Status.RUNNING
+    assert await store.requests(ids=[scene.id("r")]) == []
+
+
+@BATCHES
+async def test_a_row_deleted_in_flight_is_gone(store: PostgresStore, postgres_url: str, asks: bool) -> None:
+    scene = await three_running(store)
+
+    async def delete(other: Party) -> None:
+        await other.connection.execute("delete from workflow_executions where id = $1", scene.id("e2"))
+
+    batch = mixed_batch(scene, asks=asks)
+    verdicts = await after(postgres_url, delete, lambda: store.commit(batch))
+    assert verdicts == Verdicts(True, [], [Verdict.OK, Verdict.OK, Verdict.GONE])
+    assert await recorded(scene) == {"e0", "e1"}
+
+
+SHAPES: dict[str, Callable[[Scene], Batch]] = {
+    "entry": lambda scene: scene.batch(entries=[scene.entry("e0")]),
+    "entries": lambda scene: scene.batch(entries=[scene.entry("e0"), scene.entry("e1")]),
+    "creates": lambda scene: scene.batch(creates=[scene.execution("new")]),
+    "changes": lambda scene: mixed_batch(scene, asks=False),
+    "everything": lambda scene: mixed_batch(scene, asks=True),
+    "in two": lambda scene: scene.batch(creates=[scene.execution("new")], changes=[scene.change("new", fence=0)]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_death_in_flight_refuses_everything(store: PostgresStore, postgres_url: str, shape: str) -> None:
+    scene = await three_running(store)
+    batch = SHAPES[shape](scene)
+    verdicts = await after(
+        postgres_url,
+        lambda other: other.run("declare_dead", scene.worker.id, True),
+        lambda: store.commit(batch),
+    )
+    assert verdicts == Verdicts(alive=False)
+    assert await recorded(scene) == set()
+    assert await store.get([scene.id("new")]) == {}
+    assert {(await scene.row(suffix)).status for suffix in ("e0", "e1", "e2")} == {Status.RUNNING}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_heartbeat_in_flight_only_delays(store: PostgresStore, postgres_url: str, shape: str) -> None:
+    scene = await three_running(store)
+    batch = SHAPES[shape](scene)
+    verdicts = await after(
+        postgres_url,
+        lambda other: other.run("heartbeat", scene.worker.id, 1, 60_000_000),
+        lambda: store.commit(batch),
+    )
+    assert verdicts.alive
+    assert {*verdicts.creates, *verdicts.changes} <= {Verdict.OK}
+
+
+async def test_a_death_waits_for_the_commit_under_way_and_the_heir_sees_it(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    scene = await three_running(store)
+    heir = await scene.other_worker()
+    async with party(postgres_url) as other:
+        await other.run("lock_family", scene.id("e2"))  # the commit has its worker's row, and waits for this one
+        commit = asyncio.ensure_future(store.commit(mixed_batch(scene, asks=False)))
+        committing = await other.waiter()
+        death = asyncio.ensure_future(store.declare_dead(scene.worker.id, anyway=True))
+        await other.waiter(of=committing)
+        assert not death.done()
+    assert (await commit).alive
+    assert await death
+    assert [row.id for row in await heir.claim()] == [scene.id("e1")]
+    assert await recorded(scene) == {"e0", "e1", "e2"}
+
+
+async def test_a_claim_passes_over_what_another_one_takes_and_never_takes_it_after(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    first = await Scene.begin(store)
+    second = await first.other_worker()
+    await first.create(*(first.execution(f"n{n}", created_at=first.now + n) for n in range(4)))
+    wanted = ([first.name], [1], [first.name])
+    async with party(postgres_url) as other:
+        await other.run("claim", first.worker.id, 1, 2, *wanted)
+        assert [row.id for row in await second.claim()] == [first.id("n2"), first.id("n3")]
+    assert await second.claim() == []
+
+
+async def test_a_worker_born_after_the_claim_began_is_not_taken_for_dead(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    # The claimer's view is older than the new owner's registration: whom it cannot see, it must not call dead.
+    scene = await three_running(store)
+    await scene.die()
+    taker = await scene.other_worker()
+    async with party(postgres_url) as other:
+        await other.connection.execute("select from workers where id = $1 for update", taker.worker.id)
+        claim = asyncio.ensure_future(taker.claim())  # its view is taken; it waits for its own worker's row
+        await other.waiter()
+        heir = await scene.other_worker()
+        assert len(await heir.claim()) == 3
+    assert await claim == []
+    assert {(await scene.row(s)).owner for s in ("e0", "e1", "e2")} == {heir.worker.id}
+
+
+async def test_a_settled_wish_withdraws_what_a_park_in_flight_asked(store: PostgresStore, postgres_url: str) -> None:
+    scene = await three_running(store)
+
+    async def park(other: Party) -> None:
+        batch = mixed_batch(scene, asks=True)
+        await other.connection.fetch(SQL["commit_batch"], *pack_batch(batch))
+
+    receipt = await after(postgres_url, park, lambda: store.deliver(Settle(scene.id("e0")), 0))
+    assert receipt.verdict is Verdict.OK
+    assert (await scene.one_request()).status == "withdrawn"
+
+
+async def test_messages_in_flight_together_keep_an_order(store: PostgresStore, postgres_url: str) -> None:
+    scene = await three_running(store)
+
+    async def deliver(other: Party) -> None:
+        await other.run("deliver_message", scene.id("first"), scene.id("e0"), "news", "1", 0, None)
+
+    second = Post(scene.message("second", "e0"))
+    await after(postgres_url, deliver, lambda: store.deliver(second, 0))
+    assert await scene.message_ids("e0") == ["first", "second"]
+
+
+async def test_the_answer_that_was_first_in_flight_stands(store: PostgresStore, postgres_url: str) -> None:
+    scene = await Scene.begin(store)
+    await scene.park(requests=[scene.request()])
+
+    async def answer(other: Party) -> None:
+        await other.run("deliver_decision", scene.id("r"), True, '"a"', "ana", "cli", 1)
+
+    late = Answer(scene.id("r"), '"b"', "bob", "api", 2)
+    receipt = await after(postgres_url, answer, lambda: store.deliver(late, 0))
+    assert receipt.verdict is Verdict.DECIDED
+    assert receipt.request is not None
+    assert (receipt.request.answer, receipt.request.answered_by) == ('"a"', "ana")
+    assert (await scene.row()).nudges == 1
+
+
+# Commits whose answer is lost -------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def behind_proxy(server: PostgresServer, url: str) -> AsyncIterator[tuple[Proxy, PostgresStore]]:
+    async with Proxy(server.port) as proxy:
+        store = PostgresStore(server.url(url.rsplit("/", 1)[1], port=proxy.port))
+        await store.open()
+        try:
+            yield proxy, store
+        finally:
+            await store.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
+async def test_settle_tells_whether_a_commit_was_recorded(
+    postgres_server: PostgresServer, postgres_url: str, cut: Cut, shape: str
+) -> None:
+    async with behind_proxy(postgres_server, postgres_url) as (proxy, store):
+        scene = await three_running(store)
+        batch = SHAPES[shape](scene)
+        proxy.cut = cut
+        with pytest.raises(CommitUnknownError):
+            await store.commit(batch)
+        settled = await store.settle(batch)
+        if cut is Cut.BEFORE or shape == "in two":  # there the first of two statements was cut
+            assert settled is None
+            settled = await store.commit(batch)
+        assert settled is not None
+        assert settled.alive
+        assert {*settled.creates, *settled.changes} <= {Verdict.OK}
+        assert len(settled.creates) == len(batch.creates)
+        assert len(settled.changes) == len(batch.changes)
+        assert await recorded(scene) == {entry.execution_id.rpartition("/")[2] for entry in batch.entries}
+
+
+async def test_settle_waits_for_a_commit_that_is_still_running(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    async with behind_proxy(postgres_server, postgres_url) as (proxy, store):
+        scene = await three_running(store)
+        batch = mixed_batch(scene, asks=True)
+        async with party(postgres_url) as other:
+            await other.run("lock_family", scene.id("e1"))
+            commit = asyncio.ensure_future(store.commit(batch))
+            committing = await other.waiter()
+            await proxy.sever()
+            with pytest.raises(CommitUnknownError):
+                await commit
+            settle = asyncio.ensure_future(store.settle(batch))
+            await other.waiter(of=committing)
+            assert not settle.done()
+        assert await settle == Verdicts(True, [], [Verdict.OK, Verdict.OK, Verdict.OK])
+        assert await recorded(scene) == {"e0", "e1", "e2"}
+
+
+async def test_settle_knows_a_release_that_another_worker_has_built_upon(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    await scene.run("e0")
+    batch = scene.batch(changes=[scene.change("e0", Status.PENDING)], creates=[scene.execution("child")])
+    await store.commit(batch)
+    heir = await scene.other_worker()
+    assert len(await heir.claim()) == 2
+    ends = [heir.change("e0", Status.COMPLETED, fence=2), heir.change("child", Status.FAILED)]
+    assert (await heir.commit(changes=ends)).changes == [Verdict.OK, Verdict.OK]
+    assert await store.settle(batch) == Verdicts(True, [Verdict.OK], [Verdict.OK])
+
+
+async def test_settle_of_a_dead_worker_does_not_take_an_heir_s_claim_for_its_own_change(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    await scene.run("e0")
+    batch = scene.batch(changes=[scene.change("e0", Status.COMPLETED)])
+    await scene.die()
+    heir = await scene.other_worker()
+    assert len(await heir.claim()) == 1
+    assert await store.settle(batch) is None
+    assert not (await store.commit(batch)).alive
+
+
+async def test_a_commit_that_is_repeated_late_does_no_harm(store: PostgresStore) -> None:
+    # A statement may still lie in a buffer of the network when settle has said that nothing is recorded.
+    scene = await three_running(store)
+    batch = mixed_batch(scene, asks=True)
+    batch.entries.clear()
+    await store.commit(batch)
+    await scene.post("m", "e0")
+    again = await store.commit(batch)
+    assert again.changes == [Verdict.NUDGED, Verdict.OK, Verdict.OK]
+    assert (await scene.row("e0")).status is Status.PENDING
+
+
+# Servers that go, and places that are not there -------------------------------------------------------
+
+
+async def until_well(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Try again while the store is unavailable: each of its connections may have to notice for itself."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await work()
+            except StoreUnavailableError:
+                continue
+
+
+async def test_after_a_crash_of_the_server_all_works_again(
+    postgres_server: PostgresServer, store: PostgresStore
+) -> None:
+    scene = await three_running(store)
+    await store.commit(scene.batch(entries=[scene.entry("e0")]))
+    postgres_server.crash()
+    batch = scene.batch(entries=[scene.entry("e0", 2)])
+    for verb in (
+        lambda: store.commit(batch),
+        lambda: store.settle(batch),
+        lambda: store.get([scene.id("e0")]),
+        lambda: scene.claim(),
+        lambda: store.heartbeat(scene.worker.id, 1, 60.0),
+    ):
+        with pytest.raises(StoreUnavailableError, match=r"postgresql://postgres@127\.0\.0\.1"):
+            await verb()
+    postgres_server.start()
+    assert await until_well(lambda: store.settle(batch)) is None
+    assert (await until_well(lambda: store.commit(batch))).alive
+    assert (await until_well(lambda: store.heartbeat(scene.worker.id, 1, 60.0)))[0]
+    assert [entry.seq for entry in await until_well(lambda: store.history(scene.id("e0")))] == [1, 2]
+
+
+async def test_who_asks_while_the_server_is_away_shares_one_try() -> None:
+    async with Proxy(1) as proxy:  # nothing listens there
+        store = PostgresStore(f"postgresql://nobody@127.0.0.1:{proxy.port}/nothing")
+        with pytest.raises(StoreUnavailableError):
+            await store.open()
+        tried = proxy.attempts
+        results = await asyncio.gather(*(store.open() for _ in range(20)), return_exceptions=True)
+        assert {type(result) for result in results} == {StoreUnavailableError}
+        assert proxy.attempts == tried * 2, "twenty came, one tried"
+        await store.close()
+
+
+async def refusal(url: str) -> str:
+    store = PostgresStore(url)
+    try:
+        with pytest.raises(StoreUnavailableError) as caught:
+            await store.open()
+    finally:
+        await store.close()
+    assert "s3cr3t" not in store.url
+    assert "s3cr3t" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_wrong_password_is_said_in_words_and_a_right_one_opens(
+    postgres_server: PostgresServer, store: PostgresStore, postgres_url: str
+) -> None:
+    right, place = "s3cr3t@/?#:%", postgres_url.rpartition("@")[2]
+    postgres_server.execute(f"create role {LOCKED} superuser login password '{right}'")
+    try:
+        said = await refusal(f"postgresql://{LOCKED}:s3cr3t-wrong@{place}")
+        assert "the password is wrong" in said
+        again = PostgresStore(f"postgresql+asyncpg://{LOCKED}:{quote(right, safe='')}@{place}")
+        await again.open()
+        await again.close()
+        assert again.url == f"postgresql://{LOCKED}:***@{place}"
+    finally:
+        postgres_server.execute(f"drop role {LOCKED}")
+
+
+async def test_a_database_that_is_not_there_is_said_in_words(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url("nowhere").replace("postgres@", "postgres:s3cr3t@")
+    assert "no such database" in await refusal(url)
+
+
+async def test_a_host_that_is_not_there_is_said_in_words() -> None:
+    assert "cannot be reached" in await refusal("postgresql://ana:s3cr3t@127.0.0.1:1/orders")
+    assert "cannot be reached" in await refusal("postgresql://ana:s3cr3t@/orders?host=/nowhere&port=1")
+
+
+async def test_a_socket_folder_is_a_host(postgres_server: PostgresServer, postgres_url: str) -> None:
+    store = PostgresStore(postgres_server.socket_url(postgres_url.rpartition("/")[2]))
+    await store.open()
+    assert (await store.register(WorkerRecord(0), 60.0)).state == "live"
+    await store.close()
+
+
+# The schema -------------------------------------------------------------------------------------------
+
+
+async def test_eight_who_migrate_at_once_do_it_once(postgres_url: str) -> None:
+    stores = [PostgresStore(postgres_url) for _ in range(8)]
+    await asyncio.gather(*(store._pool.open() for store in stores))
+    reports = await asyncio.gather(*(store.migrate() for store in stores))
+    for store in stores:
+        await store.close()
+    assert sorted(sum(created for _, created in report) for report in reports) == [0] * 7 + [11]
+
+
+def test_eight_processes_that_open_at_once_all_succeed(postgres_url: str) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from perdure.stores.postgres import PostgresStore\n"
+        "async def main():\n"
+        "    store = PostgresStore(sys.argv[1])\n"
+        "    await store.open()\n"
+        "    print(sum(created for _, created in await store.migrate()))\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, postgres_url]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    assert [run.communicate() for run in runs] == [("0\n", "")] * 8
+
+
+async def altered(url: str, statement: str) -> PostgresStore:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+    return PostgresStore(url)
+
+
+async def test_a_schema_of_a_newer_library_is_refused_unless_it_lets_us_write(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    newer = await altered(postgres_url, "insert into schema_versions values (99, now(), 1)")
+    await newer.open()
+    await newer.close()
+    refused = await altered(postgres_url, "update schema_versions set oldest_writer = 98 where version = 99")
+    with pytest.raises(SchemaVersionError, match="newer Perdure"):
+        await refused.open()
+    await refused.close()
+
+
+async def test_a_database_with_tables_of_our_names_that_are_not_ours_is_left_alone(postgres_url: str) -> None:
+    store = await altered(postgres_url, "create table messages (text text)")
+    with pytest.raises(SchemaVersionError, match="messages"):
+        await store.open()
+    await store.close()
+
+
+async def test_tables_that_vanished_are_said_in_words(store: PostgresStore, postgres_url: str) -> None:
+    await altered(postgres_url, "drop table step_executions")
+    with pytest.raises(SchemaVersionError, match="perdure db upgrade"):
+        await store.history("x")
+
+
+# How it is done ---------------------------------------------------------------------------------------
+
+
+async def test_all_promises_hold_behind_a_pooler_in_transaction_mode(postgres_url: str) -> None:
+    await check_store(lambda: PostgresStore(f"{postgres_url}?statement_cache_size=0"))
+
+
+async def test_a_pool_that_the_user_has_is_used_and_left_open(postgres_url: str) -> None:
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=2) as pool:
+        await check_store(lambda: PostgresStore(postgres_url, pool=pool))
+        assert await pool.fetchval("select 1") == 1
+
+
+async def test_ids_that_hold_the_separator_are_kept_apart(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    odd = ["a\x1fb", "\x1f", "\x1e", "a\x1f\x1e", "a,b", '{"', "NULL"]
+    entries = [scene.entry(suffix, key=suffix, build=suffix) for suffix in odd]
+    await scene.commit(entries=entries[:3])
+    await scene.commit(entries=entries[3:], creates=[scene.execution(suffix) for suffix in odd])
+    for entry in entries:
+        assert await store.history(entry.execution_id) == [entry]
+    assert set(await store.get([scene.id(suffix) for suffix in odd])) == {scene.id(suffix) for suffix in odd}
+
+
+async def test_one_entry_with_empty_texts_in_a_batch_of_everything(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    await scene.run()
+    entry = scene.entry(build="", output="", input=None)
+    await scene.commit(entries=[entry], changes=[scene.change()])
+    assert await store.history(scene.id()) == [entry]
+
+
+async def test_a_batch_may_ask_and_close_at_once(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    await scene.run()
+    await scene.commit(requests=[scene.request("a"), scene.request("b")], closes=[scene.id("a")])
+    assert [(await scene.one_request(name)).status for name in "ab"] == ["withdrawn", "open"]
+
+
+async def test_what_becomes_pending_here_wakes_at_once(store: PostgresStore) -> None:
+    scene = await Scene.begin(store)
+    await scene.park(requests=[scene.request()])
+    for act in (
+        lambda: scene.create(scene.execution("new")),
+        lambda: store.deliver(Answer(scene.id("r"), "1", None, None, 0), 0),
+    ):
+        waiting = asyncio.ensure_future(store.changed(3600.0))
+        await asyncio.sleep(0)
+        await act()
+        await waiting
+
+
+async def test_a_store_closed_while_a_heartbeat_thread_lives_leaves_nothing_open(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url)
+    await store.open()
+    worker = await store.register(WorkerRecord(0), 60.0)
+    beaten, closed = threading.Event(), threading.Event()
+    said: list[object] = []
+
+    async def beat() -> None:
+        said.append((await store.heartbeat(worker.id, 1, 60.0))[0])
+        beaten.set()
+        await asyncio.to_thread(closed.wait)
+        try:
+            await store.heartbeat(worker.id, 1, 60.0)
+        except StoreUnavailableError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=lambda: asyncio.run(beat()))
+    thread.start()
+    await asyncio.to_thread(beaten.wait)
+    await store.close()
+    closed.set()
+    await asyncio.to_thread(thread.join)
+    assert said == [True, f"{store.url} is closed"]
+    assert await sessions(postgres_url) == 0
+
+
+async def sessions(url: str) -> int:
+    """How many of our sessions the server still has, once it had the time to end those that were closed."""
+    connection = await asyncpg.connect(url)
+    count = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    try:
+        for _ in range(2000):
+            number: int = await connection.fetchval(count)
+            if number == 0:
+                break
+        return number
+    finally:
+        await connection.close()
+
+
+async def test_what_is_looked_for_all_the_time_is_found_by_index(store: PostgresStore, postgres_url: str) -> None:
+    scene = await Scene.begin(store)
+    for status in (Status.PENDING, Status.WAITING, Status.COMPLETED, Status.RUNNING):
+        for hundred in range(20):
+            rows = [
+                scene.execution(f"{status}{hundred}-{n}", status=status, created_at=scene.now + n, parent_id="p" * n)
+                for n in range(100)
+            ]
+            for row in rows:
+                row.wake_at = scene.now + HOUR if status is Status.WAITING else None
+                row.owner = scene.worker.id if status is Status.RUNNING else None
+            await scene.create(*rows)
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("analyze")
+    looks: dict[str, list[Any]] = {
+        "claim": [scene.worker.id, 1, 10, [scene.name], [1], [scene.name]],
+        "next_wake": [],
+        "nudged": [scene.worker.id + 1],
+        "inbox_children": [["x", "y"]],
+        "list_newest": [*[None] * 10, 10],
+        "get_executions": [["x", "y"]],
+        "load_journals": [["x", "y"]],
+        "descendants": ["x"],
+    }
+    for name, values in looks.items():
+        plan = "\n".join(line for (line,) in await connection.fetch("explain " + SQL[name], *values))
+        assert "Seq Scan on workflow_executions" not in plan, f"{name}\n{plan}"
+        assert "Seq Scan on step_executions" not in plan, f"{name}\n{plan}"
+    await connection.close()
