@@ -33,11 +33,14 @@ class Clock(Protocol):
         """The store's time in microseconds since 1970. Never ahead of it."""
         ...
 
-    def call_at(self, when: int, callback: Callable[[], None]) -> Cancellable:
-        """Call back on the running event loop once `now() >= when`."""
+    def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> Cancellable:
+        """Call back on the running event loop once `now() >= when`.
+
+        `lazily`: a regular look that only makes things sooner; virtual time may leave some of them out.
+        """
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, lazily: bool = False) -> None:
         """Wait for a number of seconds."""
         ...
 
@@ -70,11 +73,11 @@ class SystemClock:
         # The answer is older than its arrival, so this is at most the server's time, never ahead of it.
         self._offset = server_now - time.monotonic_ns() // 1000
 
-    def call_at(self, when: int, callback: Callable[[], None]) -> Cancellable:
+    def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> Cancellable:
         delay = max(0.0, (when - self.now()) / SECOND)
         return asyncio.get_running_loop().call_later(delay, callback)
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, lazily: bool = False) -> None:
         await asyncio.sleep(seconds)
 
     def random_bytes(self, n: int) -> bytes:

@@ -46,7 +46,7 @@ from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
 from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
-from perdure.watch import SETTLED, RowReader, Watch
+from perdure.watch import MOVING, RowReader, Watch
 from perdure.worker import Worker
 from perdure.workflow import REGISTRY, Workflow
 
@@ -424,9 +424,10 @@ class Handle(Generic[R]):
 
     async def _outcome(self, *, ends: bool) -> Outcome:
         engine = self.engine
+        pause = 0.005
         while True:
             engine._check_open()
-            waiter = engine.watch.wait_for(self.id)
+            waiter = engine.watch.wait_for(self.id, ends=ends)
             try:
                 near = engine._is_local(self.id) or engine._is_near(self.id)
                 change = await waiter if near else None
@@ -439,10 +440,13 @@ class Handle(Generic[R]):
                 found = await self._stands(row, ends)
                 if found is not None:
                     return found
-                if not waiter.done() and row.status not in SETTLED:
-                    await waiter
-                elif row.status in SETTLED or not engine._is_local(self.id):
-                    await self._moves(row)
+                if ends or row.status in MOVING:
+                    if not waiter.done():
+                        await waiter
+                else:
+                    # It waits for children that move: look again when something has changed.
+                    await engine.store.changed(pause)
+                    pause = min(0.25, pause * 1.5)
             finally:
                 engine.watch.forget(self.id, waiter)
 
@@ -471,10 +475,6 @@ class Handle(Generic[R]):
         wakes = [r.wake_at for r in (row, *below) if r.wake_at is not None]
         wake = min(wakes, default=None)
         return Waiting([request_view(r) for r in requests], None if wake is None else to_datetime(wake))
-
-    async def _moves(self, row: Execution) -> None:
-        """Wait until the row may have moved on."""
-        await self.engine.store.changed(0.02)
 
     async def requests(self) -> Sequence[OpenRequest]:
         """What it asks of the world now."""

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from perdure.clock import Clock
 from perdure.errors import StoreUnavailableError
 from perdure.records import Change, Execution, Status
 from perdure.store import Store
 
-SETTLED = frozenset(Status) - {Status.PENDING, Status.RUNNING}
-"""Statuses in which an execution stands still, until something comes."""
+MOVING = frozenset({Status.PENDING, Status.RUNNING})
+"""Statuses in which an execution is on its way."""
+
+PASSING = frozenset({Status.PENDING, Status.RUNNING, Status.WAITING, Status.PAUSED})
+"""Statuses that who waits for the end waits through."""
 
 BATCH = 1000
 
 FIRST_LOOK = 0.01
 """Seconds until what runs elsewhere is looked at for the first time."""
+
+
+class Waiter(asyncio.Future[Change | None]):
+    """Somebody who waits for an execution: for its end, or until it stands still."""
+
+    def __init__(self, ends: bool) -> None:
+        super().__init__()
+        self.ends = ends
 
 
 class Watch:
@@ -35,34 +47,47 @@ class Watch:
         self._poll = poll
         self._is_local = is_local
         self._is_near = is_near  # will most likely be claimed here
-        self._waiters: dict[str, list[asyncio.Future[Change | None]]] = {}
+        self._waiters: dict[str, list[Waiter]] = {}
         self._looker: asyncio.Task[None] | None = None
         self._closed = False
 
-    def wait_for(self, execution_id: str) -> asyncio.Future[Change | None]:
-        """A future that is resolved when the execution has come to stand still, or may have.
+    def wait_for(self, execution_id: str, *, ends: bool) -> Waiter:
+        """A future that is resolved when the execution has come to stand still (or, with `ends`, to its end).
 
         Its result is the change that the execution left this process with, or None: look at the row.
         """
-        future: asyncio.Future[Change | None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(execution_id, []).append(future)
+        waiter = Waiter(ends)
+        self._waiters.setdefault(execution_id, []).append(waiter)
         if self._looker is None and not self._is_local(execution_id):
             self._looker = asyncio.get_running_loop().create_task(self._look())
-        return future
+        return waiter
 
-    def forget(self, execution_id: str, future: asyncio.Future[Change | None]) -> None:
+    def forget(self, execution_id: str, waiter: Waiter) -> None:
         """The waiter has gone."""
         waiting = self._waiters.get(execution_id)
-        if waiting and future in waiting:
-            waiting.remove(future)
+        if waiting and waiter in waiting:
+            waiting.remove(waiter)
             if not waiting:
                 del self._waiters[execution_id]
 
     def left(self, execution_id: str, change: Change | None) -> None:
         """An execution has left this process's memory."""
-        for future in self._waiters.pop(execution_id, ()):
-            if not future.done():
-                future.set_result(change)
+        if execution_id in self._waiters:
+            self._resolve(execution_id, change.status if change is not None else None, change)
+
+    def _resolve(self, execution_id: str, status: Status | None, change: Change | None) -> bool:
+        kept = []
+        waiting = self._waiters.pop(execution_id, [])
+        for waiter in waiting:
+            if waiter.ends and status in PASSING:
+                kept.append(waiter)
+            elif not waiter.done():
+                waiter.set_result(change)
+        if kept:
+            self._waiters[execution_id] = kept
+            if self._looker is None:
+                self._looker = asyncio.get_running_loop().create_task(self._look())
+        return len(kept) < len(waiting)
 
     async def close(self) -> None:
         """Wake everybody up."""
@@ -71,27 +96,31 @@ class Watch:
             self._looker.cancel()
             await asyncio.wait([self._looker])
         for execution_id in list(self._waiters):
-            self.left(execution_id, None)
+            self._resolve(execution_id, None, None)
 
     async def _look(self) -> None:
         """Look at what runs elsewhere: soon at first, more seldom while nothing comes of it."""
         pause = FIRST_LOOK
         while self._waiters:
-            await self._clock.sleep(pause)
+            await self._clock.sleep(pause, lazily=True)
             slow = pause >= self._poll
             pause = min(self._poll, pause * 1.5)
             remote = [i for i in self._waiters if not self._is_local(i) and (slow or not self._is_near(i))]
+            began = perf_counter()
             try:
                 for n in range(0, len(remote), BATCH):
                     part = remote[n : n + BATCH]
                     rows = await self._store.get(part)
                     for execution_id in part:
                         row = rows.get(execution_id)
-                        if row is None or row.status in SETTLED:
-                            self.left(execution_id, None)
+                        status = row.status if row is not None else None
+                        if status in MOVING:
+                            continue
+                        if self._resolve(execution_id, status, None):
                             pause = FIRST_LOOK
             except StoreUnavailableError:
                 pass  # looked at again; the workers complain about it
+            pause = max(pause, 20 * (perf_counter() - began))
         self._looker = None
 
 

@@ -371,7 +371,7 @@ class Worker:
                 await self._wait(pause)
 
     async def _wait(self, pause: float) -> None:
-        alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._look)
+        alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._look, lazily=True)
         hint = self.loop.create_task(self.store.changed(pause))
         hint.add_done_callback(lambda task: None if task.cancelled() else self._look())
         try:

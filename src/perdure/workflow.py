@@ -331,7 +331,7 @@ class ChildSpec:
         self.name = self.workflow.options_.name
 
     def decode(self, text: str) -> Any:
-        return self.workflow.arguments.returns.decode(text)
+        return CODEC.decode(text) if self.detached else self.workflow.arguments.returns.decode(text)
 
     def normalize(self, text: str) -> str:
         return self.workflow.arguments.normalize(text)

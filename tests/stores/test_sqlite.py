@@ -41,12 +41,17 @@ PROMISED_FIRST = [
 
 
 class CountingClock(SystemClock):
-    """Counts how often somebody came again: each pause asks for a jitter."""
+    """Tells when others came again often enough: each pause asks for a jitter."""
 
-    pauses = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses = 0
+        self.often = asyncio.Event()
 
     def jitter(self) -> float:
         self.pauses += 1
+        if self.pauses == 40:
+            self.often.set()
         return 0.0
 
 
@@ -104,8 +109,7 @@ async def test_the_other_verbs_come_again_until_it_is_free(scene: Scene, elsewhe
         asyncio.create_task(scene.store.settle(scene.batch())),
         asyncio.create_task(scene.other_worker()),
     ]
-    while clock.pauses < 40:
-        await asyncio.sleep(0)
+    await clock.often.wait()
     assert not any(verb.done() for verb in verbs)
     elsewhere.execute("rollback")
     await asyncio.gather(*verbs)
@@ -167,7 +171,7 @@ async def test_a_full_disk_is_told_and_nothing_is_recorded(scene: Scene, store: 
     assert await scene.seqs() == [1]
 
 
-async def test_a_disk_that_fills_up_at_commit_leaves_nobody_in_doubt(path: Path) -> None:
+def test_a_disk_that_fills_up_at_commit_leaves_nobody_in_doubt(path: Path) -> None:
     """The limit on the size of files hits the log, which is written at COMMIT."""
     script = """
 import asyncio, os, resource, sys
@@ -306,6 +310,14 @@ async def test_a_folder_or_file_that_may_not_be_written_is_told_at_open(shared_f
     assert "may not be written" in _open_as_nobody(shared_folder / "old.db")
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def _text(path: Path) -> str:
+    return path.read_text()
+
+
 async def _refused(path: Path, error: type[Exception], words: str) -> None:
     store = SqliteStore(path)
     with pytest.raises(error, match=words):
@@ -314,9 +326,10 @@ async def _refused(path: Path, error: type[Exception], words: str) -> None:
 
 
 async def test_what_is_no_database_is_left_as_it_is(path: Path) -> None:
-    path.write_bytes(b"these are my notes, not a database\n" * 100)
+    notes = "these are my notes, not a database\n" * 100
+    _write(path, notes)
     await _refused(path, StoreUnavailableError, "not an SQLite database")
-    assert path.read_bytes().startswith(b"these are my notes")
+    assert _text(path) == notes
 
 
 async def test_a_missing_folder_is_not_made(path: Path) -> None:
@@ -325,7 +338,7 @@ async def test_a_missing_folder_is_not_made(path: Path) -> None:
 
 
 async def test_a_folder_is_no_file(path: Path) -> None:
-    path.mkdir()
+    os.mkdir(path)
     await _refused(path, StoreUnavailableError, "cannot be opened: it is a folder")
 
 

@@ -1,0 +1,118 @@
+"""The command line: `perdure`, also `python -m perdure`.
+
+session.py      what all commands share: the store, `--db`, `--json`, where output goes
+running.py      run, start                 working.py   worker
+looking.py      list, show, watch, inbox   shown.py     what show says
+acting.py       answer, signal, cancel, resume
+database.py     db init, db check
+target.py       `module:name`              inputs.py    JSON as it is typed
+reference.py    which execution or request an id, or its beginning, means
+follow.py       follow an execution        progress.py  what is told meanwhile       ending.py   how it ended
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import perdure
+from perdure.cli.acting import answer, cancel, resume, signal_command
+from perdure.cli.database import db
+from perdure.cli.looking import inbox, list_command, show, watch
+from perdure.cli.running import run, start
+from perdure.cli.session import DONE, FAILED, Session, shared
+from perdure.cli.words import plain
+from perdure.cli.working import worker
+from perdure.errors import PerdureError
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+GROUPS = {
+    "Begin": ("demo", "run", "start", "worker"),
+    "Look": ("list", "show", "watch", "inbox"),
+    "Act": ("answer", "signal", "cancel", "resume"),
+    "Database": ("db",),
+}
+ALIASES = {"requests": "inbox"}
+
+
+class Commands(click.Group):
+    """The commands, in groups."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in GROUPS.items():
+            rows = [(name, self.commands[name].get_short_help_str(80)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows, col_max=12)
+
+
+@click.group(cls=Commands, invoke_without_command=True, context_settings=SETTINGS)
+@click.version_option(perdure.__version__, message="perdure %(version)s")
+@shared
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Durable workflows on your own database.
+
+    The database is --db URL, else PERDURE_DATABASE_URL, else DATABASE_URL (environment, then .env here or
+    above), else ./perdure.db. --db and --json go before or after the command. Exit codes: 0 done, 1 failed,
+    2 usage, 3 waiting for somebody.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return DONE
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def demo(words: tuple[str, ...]) -> None:
+    """See a worker killed, and nothing lost."""
+    play = importlib.import_module("perdure.demo.play")  # only now: it registers a workflow
+    play.main.main(args=list(words), prog_name="perdure demo")
+
+
+for command in (run, start, worker, list_command, show, watch, inbox, answer, signal_command, cancel, resume, db):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Gives the exit code: 0 done, 1 failed, 2 usage, 3 waiting for somebody, 130 interrupted."""
+    session = Session()
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="perdure", standalone_mode=False, obj=session
+        )
+        sys.stdout.flush()
+        return int(status or DONE)
+    except click.ClickException as error:
+        _report(session, error, error.format_message(), error)
+        return error.exit_code
+    except PerdureError as error:
+        _report(session, error, str(error), None)
+        return FAILED
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _report(session: Session, error: Exception, message: str, shown: click.ClickException | None) -> None:
+    session.document({"error": {"type": type(error).__name__, "message": message}})
+    context = shown.ctx if isinstance(shown, click.UsageError) else None
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+    click.echo(f"Error: {plain(message)}", err=True)
+    if context is not None:
+        click.echo(f"Help: {context.command_path} --help", err=True)
+
+
+__all__ = ["cli", "main"]

@@ -10,7 +10,6 @@ from perdure.cli.words import cut, readable, to_json, took, when
 from perdure.clock import to_datetime
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, Waiting
 from perdure.records import Execution
-from perdure.stores.memory import MemoryStore
 
 LONGEST = 2000
 
@@ -43,7 +42,8 @@ def tell(session: Session, row: Execution, outcome: Outcome) -> None:
             session.say(to_json(readable(row.output)))
         case Failed():
             session.hint(f"{row.id} failed{_in(row)}: {documents.error_text(row.error)}")
-            session.hint(f"Where, and what it did before:\n  {session.command('show', row.id)}")
+            if not session.in_memory:
+                session.hint(f"Where, and what it did before:\n  {session.command('show', row.id)}")
         case Blocked(reason=reason):
             session.hint(f"{row.id} is blocked; it needs a person: {reason}")
             session.hint(f"When that is mended, it goes on with:\n  {session.command('resume', row.id)}")
@@ -56,7 +56,11 @@ def tell(session: Session, row: Execution, outcome: Outcome) -> None:
             session.say(f"{row.id} waits for {'an answer' if requests else 'a message'}")
             for request in requests:
                 tell_request(session, request)
-            if not requests:
+            if session.in_memory:
+                session.hint(
+                    "It ran in memory and ends with this process: use --interactive, or name a database with --db"
+                )
+            elif not requests:
                 session.say(f"Send it:\n  {session.command('signal', row.id, 'NAME', 'JSON')}")
 
 
@@ -72,13 +76,8 @@ def tell_request(session: Session, request: OpenRequest, *, indent: str = "") ->
     if request.expires_at:
         about.append(f"expires {when(request.expires_at)} UTC")
     session.say(f"{indent}  ({', '.join(about)})")
-    session.say(f"{indent}  {session.command('answer', request.id, example(request.schema))}")
-
-
-def tell_memory(session: Session, store: object) -> None:
-    """An execution that is left waiting in memory ends with this process."""
-    if isinstance(store, MemoryStore):
-        session.hint("It ran in memory and ends with this process: use --interactive, or name a database with --db.")
+    if not session.in_memory:
+        session.say(f"{indent}  {session.command('answer', request.id, example(request.schema))}")
 
 
 def _by(by: str | None) -> str:

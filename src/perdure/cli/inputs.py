@@ -88,8 +88,9 @@ def _advice(workflow: Workflow[..., Any], given: Any) -> str:
     """A list or an object as the only argument is easily taken for all of them."""
     if not isinstance(given, list | dict) or len(inspect.signature(workflow.function).parameters) != 1:
         return ""
-    kind = "an array gives the positional arguments" if isinstance(given, list) else "an object gives arguments by name"
-    return f" ({kind}; to give it as the only one, put it in brackets: '[{'[...]' if isinstance(given, list) else '{...}'}]')"
+    if isinstance(given, list):
+        return " (an array gives the positional arguments; to give a list as the only one: '[[...]]')"
+    return " (an object gives arguments by name; to give one as the only argument: '[{...}]')"
 
 
 # Answers --------------------------------------------------------------------------------------------------

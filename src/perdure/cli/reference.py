@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from perdure.cli.session import USAGE
 from perdure.engine import Engine
 from perdure.errors import AlreadyDecidedError, NotFoundError, PerdureError
 from perdure.outcome import OpenRequest
@@ -17,7 +18,7 @@ PAGE = 200
 async def find_execution(engine: Engine, text: str) -> Execution:
     """The execution of this id, else the only one whose id begins so (its children do not count).
 
-    Raises `NotFoundError`, or `click.UsageError` that lists the candidates.
+    Raises `NotFoundError`, or `AmbiguousError` that lists the candidates.
     """
     found = (await engine.store.get([text])).get(text)
     if found is not None:
@@ -47,16 +48,22 @@ async def _beginning_with(engine: Engine, text: str) -> list[Execution]:
     return roots
 
 
-def _ambiguous(text: str, kind: str, candidates: list[str]) -> click.UsageError:
+class AmbiguousError(click.ClickException):
+    """More than one thing may be meant."""
+
+    exit_code = USAGE
+
+
+def _ambiguous(text: str, kind: str, candidates: list[str]) -> AmbiguousError:
     shown = "\n".join(f"  {line}" for line in candidates[:SHOWN])
     more = "\n  ..." if len(candidates) > SHOWN else ""
-    return click.UsageError(f"several {kind} begin with {text}:\n{shown}{more}")
+    return AmbiguousError(f"{text} may be any of several {kind}:\n{shown}{more}")
 
 
 async def find_request(engine: Engine, text: str) -> OpenRequest:
     """The request of this id, else the only open one of the execution that is meant, and of what is below it.
 
-    Raises `NotFoundError`, `AlreadyDecidedError` where nothing is open any more, `click.UsageError`.
+    Raises `NotFoundError`, `AlreadyDecidedError` where nothing is open any more, `AmbiguousError`.
     """
     exact = await engine.store.requests(ids=[text], status=None)
     if exact:

@@ -23,7 +23,7 @@ from perdure.engine import Engine
 from perdure.outcome import User
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
-from perdure.stores import open_store
+from perdure.stores import KNOWN, open_store
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
@@ -40,7 +40,8 @@ class Session:
 
     db: str | None = None
     json: bool = False
-    url: str = field(default="", init=False)
+    in_memory: bool = field(default=False, init=False)
+    """The store ends with this process."""
 
     # The store ----------------------------------------------------------------------------------------
 
@@ -49,11 +50,11 @@ class Session:
 
         `new`: it may be created; else, where there is none, this is said. `memory`: it may end with this process.
         """
-        self.url = self._find(new)
-        store = open_store(self.url)
-        if isinstance(store, MemoryStore) and not memory:
+        store = open_store(self._find(new))
+        self.in_memory = isinstance(store, MemoryStore)
+        if self.in_memory and not memory:
             raise click.ClickException(
-                f"{self.url} is the memory of one process and ends with it: no other process can look at it."
+                f"{store.url} is the memory of one process and ends with it: no other process can look at it."
                 " Name a database with --db or PERDURE_DATABASE_URL"
             )
         if isinstance(store, SqliteStore) and not new and not Path(store.path).exists():
@@ -65,8 +66,7 @@ class Session:
     def _find(self, new: bool) -> str:
         if self.db is not None:
             if "://" not in self.db:
-                shown = hide_password(self.db)
-                raise click.UsageError(f"--db takes a URL: sqlite:///{shown}, or postgresql://user@host/database")
+                raise click.UsageError(f"--db takes a URL: {KNOWN}")
             return self.db
         found = find_url(os.environ, Path.cwd())
         if found is not None:

@@ -44,7 +44,9 @@ def _load_named(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise click.UsageError(f"there is no module {name!r} in {Path.cwd()}, nor is it installed.{_files()}") from error
+        raise click.UsageError(
+            f"there is no module {name!r} in {Path.cwd()}, nor is it installed.{_files()}"
+        ) from error
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -82,7 +84,9 @@ def _place(error: BaseException) -> str:
 def _frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Where it was raised, in the user's files and below."""
     frames = traceback.extract_tb(error.__traceback__)
-    return [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")]
+    return [
+        frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+    ]
 
 
 def _trace(error: BaseException) -> str:

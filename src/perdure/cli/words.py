@@ -124,7 +124,9 @@ def cut(text: str, most: int) -> str:
     return kept + "…"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, narrow: Sequence[int], indent: str = "") -> list[str]:
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, narrow: Sequence[int], indent: str = ""
+) -> list[str]:
     """Lines of a table. Where it is wider than the terminal, the widest of the columns `narrow` are cut."""
     cells = [list(headings), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(width(cell) for cell in column) for column in zip(*cells, strict=True)]

@@ -53,7 +53,7 @@ from perdure.stores.postgres_columns import (
     read_verdicts,
 )
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
-from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSession, Pool, in_words
+from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.signal import Signal
 
@@ -77,7 +77,7 @@ class PostgresStore:
         self.url = self._address.shown
         self._pool = Pool(self._address, pool, pool_size)
         self._commits = CommitSession(self._address)
-        self._heart = HeartbeatSession(self._address)
+        self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
         self._signal = Signal()
         self._clock = SystemClock()

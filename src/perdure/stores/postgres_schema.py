@@ -8,6 +8,7 @@ from perdure.errors import SchemaVersionError
 from perdure.stores.migrations import load_migrations
 from perdure.stores.postgres_sessions import SQL
 
+MIGRATION_SECONDS = 3600.0  # a new index on a large table takes its time
 TABLES = (
     "workflow_definitions",
     "workflow_executions",
@@ -27,10 +28,10 @@ async def migrate(connection: Any, place: str) -> list[tuple[str, bool]]:
     """Bring the schema up to date, in one transaction: the first who comes does it. Gives (table, created now)."""
     migrations = load_migrations("postgres")
     async with connection.transaction():
-        await connection.fetchval(SQL["lock_schema"])
+        await connection.fetchval(SQL["lock_schema"], timeout=MIGRATION_SECONDS)
         before = await _find_tables(connection)
         for migration in migrations[await _version(connection, before, place) :]:
-            await connection.execute(migration.text)
+            await connection.execute(migration.text, timeout=MIGRATION_SECONDS)
             await connection.execute(SQL["record_migration"], migration.version, migration.oldest_writer)
     return [(table, table not in before) for table in TABLES]
 

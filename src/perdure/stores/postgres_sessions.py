@@ -7,6 +7,7 @@ comes tries, those who came meanwhile get its error.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,7 @@ from perdure.stores.queries import load_queries
 
 Result = TypeVar("Result")
 
-SQL = load_queries("postgres")
+SQL = load_queries("postgres") | load_queries("postgres_commits")
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
 BETWEEN_TRIES = 0.2
@@ -219,34 +220,57 @@ class CommitSession:
         await _close(connection)
 
 
-class HeartbeatSession:
-    """A connection on the event loop of whoever beats: the thread of heartbeats has one of its own."""
+class HeartbeatSessions:
+    """A connection for each event loop that beats: threads of heartbeats have loops of their own."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._connection: Any = None
-        self._keeper: AsyncGenerator[None, None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._gate = Gate(address)
+        self._guard = threading.Lock()
+        self._sessions: dict[asyncio.AbstractEventLoop, _HeartbeatSession] = {}
         self._closed = False
 
     async def row(self, name: str, *values: object, timeout: float) -> Any:
         """The row of a named statement. Raises `StoreUnavailableError`."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._give_up()
-            self._loop, self._gate = loop, Gate(self._address)
-        if self._closed:
-            raise StoreUnavailableError(f"{self._address.shown} is closed")
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._gate.attempt(self._connect)
-        connection = self._connection
-        try:
-            async with pinned(self._address, connection):
-                return await connection.fetchrow(SQL[name], *values, timeout=timeout)
-        except DRIVER_ERRORS as error:
-            connection.terminate()
-            raise in_words(self._address, error) from error
+        with self._guard:
+            if self._closed:
+                raise StoreUnavailableError(f"{self._address.shown} is closed")
+            if loop not in self._sessions:
+                self._sessions = {other: kept for other, kept in self._sessions.items() if not other.is_closed()}
+                self._sessions[loop] = _HeartbeatSession(self._address)
+            session = self._sessions[loop]
+        return await session.row(name, *values, timeout=timeout)
+
+    async def close(self) -> None:
+        with self._guard:
+            self._closed = True
+            sessions, self._sessions = self._sessions, {}
+        for loop, session in sessions.items():
+            if loop is asyncio.get_running_loop():
+                await session.close()
+            else:
+                with suppress(RuntimeError):  # that loop has ended, and closed its connection
+                    loop.call_soon_threadsafe(session.terminate)
+
+
+class _HeartbeatSession:
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._gate = Gate(address)
+        self._turn = asyncio.Lock()
+        self._connection: Any = None
+        self._keeper: AsyncGenerator[None, None] | None = None
+
+    async def row(self, name: str, *values: object, timeout: float) -> Any:
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await self._gate.attempt(self._connect)
+            try:
+                async with pinned(self._address, self._connection):
+                    return await self._connection.fetchrow(SQL[name], *values, timeout=timeout)
+            except DRIVER_ERRORS as error:
+                self.terminate()
+                raise in_words(self._address, error) from error
 
     async def _connect(self) -> Any:
         connection = await connect(self._address)
@@ -258,19 +282,12 @@ class HeartbeatSession:
         return connection
 
     async def close(self) -> None:
-        self._closed = True
-        if self._loop is asyncio.get_running_loop():
-            keeper, self._keeper, self._connection = self._keeper, None, None
-            if keeper is not None:
-                await keeper.aclose()
-        else:
-            self._give_up()
+        if self._keeper is not None:
+            await self._keeper.aclose()
 
-    def _give_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and self._loop is not None:
-            with suppress(RuntimeError):  # that loop is closed, and its connection with it
-                self._loop.call_soon_threadsafe(connection.terminate)
+    def terminate(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
 
 
 async def _closed_with_loop(connection: Any) -> AsyncGenerator[None, None]:

@@ -12,8 +12,8 @@ from perdure.stores.postgres_sessions import SQL
 async def read_back(connection: Any, batch: Batch) -> Verdicts | None:
     """The verdicts of the batch, or None if it was not recorded. Inside a transaction of the caller.
 
-    A batch leaves traces: its entries, its token in the rows it created or changed, its requests, its takes. What
-    leaves none may be committed again without harm, even if it was recorded.
+    A batch leaves traces: its entries, and its token in the rows that it created or changed. What leaves none may be
+    committed again without harm, even if it was recorded.
     """
     # The lock first: without it, a commit that is still running reads as absent.
     worker = await connection.fetchrow(SQL["lock_worker"], batch.worker)
@@ -26,10 +26,7 @@ async def read_back(connection: Any, batch: Batch) -> Verdicts | None:
         for create in batch.creates
     ]
     changes = [_judge(change, rows.get(change.execution_id), batch, stands, written) for change in batch.changes]
-    if _speaks(batch):
-        recorded = bool(written)
-    else:
-        recorded = bool(written) or Verdict.OK in creates or Verdict.OK in changes or await _left(connection, batch)
+    recorded = bool(written) if _speaks(batch) else bool(written) or Verdict.OK in (*creates, *changes)
     return Verdicts(True, creates, changes) if recorded else None
 
 
@@ -40,14 +37,6 @@ async def _written(connection: Any, batch: Batch) -> set[str]:
     columns = zip(*((entry.execution_id, entry.seq, entry.fence, entry.key) for entry in batch.entries), strict=True)
     rows = await connection.fetch(SQL["settle_entries"], *map(list, columns))
     return {row["execution_id"] for row in rows}
-
-
-async def _left(connection: Any, batch: Batch) -> bool:
-    if not (batch.requests or batch.takes):
-        return False
-    requests = [request.id for request in batch.requests]
-    messages, seqs = [id for id, _ in batch.takes], [seq for _, seq in batch.takes]
-    return bool(await connection.fetchval(SQL["settle_others"], requests, messages, seqs))
 
 
 def _speaks(batch: Batch) -> bool:

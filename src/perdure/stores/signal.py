@@ -34,7 +34,7 @@ class Signal:
         event = asyncio.Event()
         waiter = (asyncio.get_running_loop(), event)
         self._waiters.append(waiter)
-        alarm = clock.call_at(clock.now() + round(timeout * SECOND), event.set)
+        alarm = clock.call_at(clock.now() + round(timeout * SECOND), event.set, lazily=True)
         try:
             await event.wait()
         finally:

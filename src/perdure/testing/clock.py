@@ -13,13 +13,15 @@ from perdure.clock import SECOND, Duration, micros
 
 START = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z
 SETTLE = 40
+LOOKS = 200
 
 
 class _Alarm:
-    __slots__ = ("callback",)
+    __slots__ = ("callback", "lazily")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], lazily: bool) -> None:
         self.callback: Callable[[], None] | None = callback
+        self.lazily = lazily
 
     def cancel(self) -> None:
         self.callback = None
@@ -38,25 +40,26 @@ class Clock:
         self._now = start
         self._alarms: list[tuple[int, int, _Alarm]] = []
         self._ordinal = itertools.count()
+        self._looked = start
         self._random = random.Random(seed)
 
     def now(self) -> int:
         """Microseconds since 1970."""
         return self._now
 
-    def call_at(self, when: int, callback: Callable[[], None]) -> _Alarm:
-        alarm = _Alarm(callback)
+    def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> _Alarm:
+        alarm = _Alarm(callback, lazily)
         heapq.heappush(self._alarms, (max(when, self._now), next(self._ordinal), alarm))
         return alarm
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, *, lazily: bool = False) -> None:
         over = asyncio.get_running_loop().create_future()
 
         def wake() -> None:
             if not over.done():
                 over.set_result(None)
 
-        alarm = self.call_at(self._now + round(seconds * SECOND), wake)
+        alarm = self.call_at(self._now + round(seconds * SECOND), wake, lazily=lazily)
         try:
             await over
         finally:
@@ -95,23 +98,35 @@ class Clock:
         return True
 
     async def advance(self, duration: Duration) -> None:
-        """Let time pass, and everything that becomes due in it happen, in order."""
+        """Let time pass, and everything that becomes due in it happen, in order.
+
+        Of regular looks (polling) in a long time only some happen: two hundred, evenly spread.
+        """
         until = self._now + micros(duration)
+        stride = micros(duration) // LOOKS
         await self.settle()
         while (when := self.next_alarm()) is not None and when <= until:
+            first = self._alarms[0][2]
+            if first.lazily and when < self._looked + stride:
+                later = min(self._looked + stride, until)
+                heapq.heapreplace(self._alarms, (later, next(self._ordinal), first))
+                continue
+            if first.lazily:
+                self._looked = when
             self.step()
             await self.settle()
         self._now = max(self._now, until)
         await self.settle()
 
-    async def run_until(self, awaited: asyncio.Future[Any]) -> None:
+    async def run_until(self, awaited: asyncio.Future[Any], *, alarms: int = 5000) -> None:
         """Let time pass, whenever nothing else can happen, until a future is done.
 
-        Raises `TimeoutError` if nothing is left that could ever happen.
+        Raises `TimeoutError` if nothing is left that could ever happen, or after so many alarms.
         """
-        while not awaited.done():
+        for _ in range(alarms):
             await self.settle()
             if awaited.done():
                 return
             if not self.step():
-                raise TimeoutError("nothing is left that could happen, and this is not done")
+                break
+        raise TimeoutError(f"this is not done, and nothing more happens by {self._now}: {awaited!r}")

@@ -22,6 +22,10 @@ T = TypeVar("T")
 LIFE: contextvars.ContextVar[Life | None] = contextvars.ContextVar("perdure_life", default=None)
 
 
+SPINS = 20_000
+"""Turns of the loop in which time must pass."""
+
+
 class StuckError(Exception):
     """Nothing is left that could ever happen."""
 
@@ -104,9 +108,11 @@ class _Alarm:
         self.loop = loop
         self.callback: Callable[[], None] | None = callback
         self.context = contextvars.copy_context()
+        self.inner: Any = None
 
     def cancel(self) -> None:
         self.callback = None
+        self.inner.cancel()
 
     def ring(self) -> None:
         self.loop.call_soon(self._run, context=self.context)
@@ -124,7 +130,7 @@ class LoopClock(Clock):
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Any:
         alarm = _Alarm(self.loop, callback)
-        super().call_at(when, alarm.ring)
+        alarm.inner = super().call_at(when, alarm.ring)
         return alarm
 
     def move(self, timeout: float | None) -> None:
@@ -143,9 +149,15 @@ class _Selector(selectors.SelectSelector):
     def __init__(self, clock: LoopClock) -> None:
         super().__init__()
         self.clock = clock
+        self.turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
+        if self.turns > SPINS:
+            self.turns = 0
+            raise StuckError("it spins: it is always busy, and time does not pass")
         if timeout is None or timeout > 0:
+            self.turns = 0
             self.clock.move(timeout)
         return []
 

@@ -212,7 +212,7 @@ async def only_a_park_depends_on_nudges(store: Store) -> None:
         equal((await scene.commit(changes=[scene.change(status, status, nudges=0)])).changes, [Verdict.OK], status)
 
 
-async def a_stranger_s_epoch_records_nothing(store: Store) -> None:
+async def another_epoch_records_nothing(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run()
     await _is_refused(scene, replace(scene.batch(), epoch=scene.worker.epoch + 1))
@@ -397,8 +397,14 @@ async def settle_knows_a_batch_that_was_not(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run()
     await scene.run("ends")
-    await scene.commit(entries=[scene.entry(seq=1)], requests=[scene.request()])
+    await scene.run("parks")
+    await scene.commit(entries=[scene.entry(seq=1)], requests=[scene.request(), scene.request("asked", "parks")])
     for batch in (
+        scene.batch(  # that its request is there says nothing: it was asked before
+            entries=[scene.entry("parks")],
+            changes=[scene.change("parks", Status.WAITING)],
+            requests=[scene.request("asked", "parks")],
+        ),
         scene.batch(entries=[scene.entry(seq=2)], requests=[scene.request()]),
         scene.batch(creates=[scene.execution("new")]),
         scene.batch(changes=[scene.change("ends")]),

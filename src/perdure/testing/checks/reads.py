@@ -207,6 +207,8 @@ async def a_query_filters_lists_and_counts_alike(store: Store) -> None:
     ):
         query = replace(everything, **fields)
         rows = (await store.list(query, 100, None)).items
+        newest = (await store.list(replace(query, order="newest"), 100, None)).items
+        equal(newest, rows[::-1], f"{fields}, newest first")
         equal([row.id.removeprefix(scene.name + "/") for row in rows], wanted, f"{fields}")
         counts: dict[str, int] = {}
         for row in rows:

@@ -1,0 +1,156 @@
+"""`list`, `show`, `watch` and `inbox`: the commands that only read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from perdure.cli import documents, ending, shown
+from perdure.cli.crew import live_workers, nobody_runs
+from perdure.cli.follow import Follower
+from perdure.cli.interrupt import interruption, unless
+from perdure.cli.progress import progress_for
+from perdure.cli.reference import find_execution
+from perdure.cli.session import DONE, Session, shared, with_session
+from perdure.cli.words import table, when
+from perdure.clock import to_datetime
+from perdure.engine import Engine
+from perdure.records import Execution, Query, Status
+from perdure.views import request_view
+
+STATUSES = click.Choice([str(status) for status in Status], case_sensitive=False)
+
+
+@click.command("list")
+@click.option("--status", multiple=True, type=STATUSES, help="Only these; may be given several times.")
+@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where the last page ended.")
+@shared
+@with_session
+def list_command(
+    session: Session, status: tuple[str, ...], workflow: str | None, limit: int, cursor: str | None
+) -> int:
+    """List executions, newest first."""
+    query = Query(status=tuple(Status(name.lower()) for name in status), workflow=workflow)
+    return asyncio.run(_list(session, session.engine(), query, limit, cursor))
+
+
+async def _list(session: Session, engine: Engine, query: Query, limit: int, cursor: str | None) -> int:
+    async with engine:
+        page = await engine.list(query, limit=limit, cursor=cursor)
+    session.document({"items": [documents.brief(row) for row in page.items], "cursor": page.cursor})
+    if not page.items:
+        session.say("No executions." if query == Query() and cursor is None else "No such executions.")
+        return DONE
+    rows = [[row.id, _name(row), str(row.status), when(to_datetime(row.created_at))] for row in page.items]
+    for line in table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1)):
+        session.say(line)
+    if page.cursor is not None:
+        words = [word for name in query.status for word in ("--status", str(name))]
+        words += ["--workflow", query.workflow] if query.workflow else []
+        session.hint(f"More:\n  {session.command('list', *words, '--limit', str(limit), '--cursor', page.cursor)}")
+    else:
+        session.hint(f"One of them:\n  {session.command('show', page.items[0].id)}")
+    return DONE
+
+
+def _name(row: Execution) -> str:
+    return row.workflow if row.version == 1 else f"{row.workflow} (version {row.version})"
+
+
+@click.command()
+@click.argument("id")
+@shared
+@with_session
+def show(session: Session, id: str) -> int:
+    """Show one execution: status, requests, history, errors.
+
+    A beginning of the id that no other execution has is enough.
+    """
+    return asyncio.run(_show(session, session.engine(), id))
+
+
+async def _show(session: Session, engine: Engine, id: str) -> int:
+    async with engine:
+        row = await find_execution(engine, id)
+        handle = engine.get(row.id)
+        history = await handle.history()
+        below = await engine.store.tree(row.id)
+        asked = await engine.store.requests(execution_ids=[row.id, *(child.id for child in below)])
+        requests = [request_view(request) for request in asked]
+        why_not = nobody_runs(await live_workers(engine.store), row)
+    session.document(
+        {
+            **documents.execution(row),
+            "requests": [documents.request(request) for request in requests],
+            "history": [documents.entry(entry) for entry in history],
+            "children": [documents.brief(child) for child in below],
+            "nobody_runs_it": why_not,
+        }
+    )
+    shown.execution(session, row, why_not)
+    shown.waits(session, row, requests, below)
+    shown.journal(session, history)
+    shown.errors(session, row, history)
+    shown.next_step(session, row, requests, why_not)
+    return DONE
+
+
+@click.command()
+@click.argument("id")
+@shared
+@with_session
+def watch(session: Session, id: str) -> int:
+    """Follow an execution until it ends or waits for somebody.
+
+    The exit code says how: 0 completed, 1 failed, 3 waiting. With --json each line is a document.
+    """
+    return asyncio.run(_watch(session, session.engine(), id))
+
+
+async def _watch(session: Session, engine: Engine, id: str) -> int:
+    progress = progress_for(session, lines=True)
+    with interruption() as interrupted:
+        async with engine:
+            row = await find_execution(engine, id)
+            handle = engine.get(row.id)
+            session.say(f"{row.id}  {_name(row)}")
+            why_not = nobody_runs(await live_workers(engine.store), row)
+            if why_not:
+                progress.note(f"So far {why_not}.")
+            outcome = await unless(interrupted, Follower(engine, handle, progress).outcome())
+            if outcome is None:
+                session.hint("Watched no more; the execution is not touched by that.")
+                return 128 + interrupted.result()
+            row = await handle.row()
+    session.line({"event": "outcome", **ending.document(session, row, outcome)})
+    ending.tell(session, row, outcome)
+    return ending.exit_code(outcome)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many.")
+@shared
+@with_session
+def inbox(session: Session, limit: int) -> int:
+    """List what waits for a person, oldest first."""
+    return asyncio.run(_inbox(session, session.engine(), limit))
+
+
+async def _inbox(session: Session, engine: Engine, limit: int) -> int:
+    async with engine:
+        requests = await engine.requests(limit=limit + 1)
+    shown_here = requests[:limit]
+    session.document({"items": [documents.request(request) for request in shown_here], "more": len(requests) > limit})
+    if not requests:
+        session.say("Nothing waits for anybody.")
+    for n, request in enumerate(shown_here):
+        if n:
+            session.say()
+        session.say(request.id)
+        ending.tell_request(session, request, indent="  ")
+    if len(requests) > limit:
+        session.hint(f"There are more: --limit {limit * 10}")
+    return DONE

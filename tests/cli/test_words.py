@@ -1,0 +1,117 @@
+"""What a person reads, without a process: tables that fit, values in JSON, examples of answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from perdure.cli import words
+from perdure.cli.example import example
+from perdure.schema import check, schema_of
+
+
+@dataclass
+class Address:
+    street: str
+    number: int
+    kind: Literal["home", "work"]
+    inner: Address | None
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        str,
+        int,
+        float,
+        bool,
+        None,
+        list[int],
+        dict[str, int],
+        tuple[int, str],
+        Address,
+        int | str,
+        str | None,
+        Literal["yes", "no"],
+        Decimal,
+        timedelta,
+        Annotated[int, msgspec.Meta(ge=5)],
+        Annotated[int, msgspec.Meta(gt=5)],
+        Annotated[int, msgspec.Meta(le=-5)],
+        Annotated[str, msgspec.Meta(min_length=9)],
+        Annotated[list[int], msgspec.Meta(min_length=2)],
+        Any,
+    ],
+    ids=repr,
+)
+def test_an_example_fits_its_schema(hint: Any) -> None:
+    schema = schema_of(hint)
+    made = example(schema)
+    assert made != "JSON"
+    assert check(schema, made) is None
+
+
+def test_where_no_example_is_found_none_is_invented() -> None:
+    assert example('{"type": "string", "pattern": "^[0-9]{9}$"}') == "JSON"
+
+
+@pytest.mark.parametrize("room", [40, 60, 80, 300])
+def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(words, "columns", lambda: room)
+    rows = [
+        ["01a1fffa-bd3c-7802-ae5e-90c0d83e189a", "a_workflow_of_a_very_long_name" * 3, "running"],
+        ["x", "早" * 40, "w"],
+    ]
+    lines = words.table(("ID", "WORKFLOW", "STATUS"), rows, narrow=(0, 1))
+    assert max(map(words.width, lines)) <= room
+    assert all("running" in line or "w" in line.lower() for line in lines)
+
+
+def test_elsewhere_a_table_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "columns", lambda: None)
+    lines = words.table(("ID", "NAME"), [["x" * 300, "a\nb\tc"]], narrow=(0, 1))
+    assert lines[1] == f"{'x' * 300}  a b c"
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (float("nan"), "nan"),
+        ([float("inf")], ["inf"]),
+        ({1: {2}}, {"1": [2]}),
+        (Decimal("1.50"), "1.50"),
+        (b"\x00", "AA=="),
+        (2**70, 2**70),
+        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00Z"),
+        (Address("x", 1, "home", None), {"street": "x", "number": 1, "kind": "home", "inner": None}),
+        (object, str(object)),
+        ("\ud800", "\ud800"),
+    ],
+    ids=repr,
+)
+def test_every_value_has_a_form_in_json(value: Any, data: Any) -> None:
+    assert words.to_data(value) == data
+    assert json.loads(words.to_json(value)) == data
+    assert words.to_json(value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["\x1b]0;title\x07", "a\rb", "\x9b31m", "\u202egnp.exe", "\ud800"])
+def test_plain_text_cannot_drive_a_terminal(text: str) -> None:
+    shown = words.plain(text)
+    assert shown.isprintable()
+    assert re.search(r"\\[xu]", shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.0124, "12 ms"), (3.44, "3.4 s"), (300, "5 min"), (7200, "2.0 h"), (-1, "0 ms")]
+)
+def test_durations_are_short(seconds: float, shown: str) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    assert words.took(start, start + timedelta(seconds=seconds)) == shown

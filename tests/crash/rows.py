@@ -1,0 +1,110 @@
+"""The database by plain SQL, without a line of Perdure's stores."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+
+Row = dict[str, Any]
+
+EXECUTIONS = "select * from workflow_executions order by id"
+ENTRIES = "select * from step_executions order by execution_id, seq"
+REQUESTS = "select * from approval_requests order by id"
+MESSAGES = "select * from messages order by execution_id, ordinal"
+WORKERS = "select * from workers order by id"
+
+
+@dataclass
+class Rows:
+    """What is in the tables, of one tree of executions or of all. Times are microseconds since 1970."""
+
+    executions: list[Row] = field(default_factory=list)
+    entries: list[Row] = field(default_factory=list)
+    requests: list[Row] = field(default_factory=list)
+    messages: list[Row] = field(default_factory=list)
+    workers: list[Row] = field(default_factory=list)
+
+    def of(self, id: str) -> Rows:
+        """The part that concerns an execution and those below it."""
+        mine = {row["id"] for row in self.executions if row["id"] == id or row["id"].startswith(f"{id}/")}
+        return Rows(
+            [row for row in self.executions if row["id"] in mine],
+            [row for row in self.entries if row["execution_id"] in mine],
+            [row for row in self.requests if row["execution_id"] in mine],
+            [row for row in self.messages if row["execution_id"] in mine],
+            self.workers,
+        )
+
+    def journal(self, id: str) -> list[Row]:
+        return [entry for entry in self.entries if entry["execution_id"] == id]
+
+    def execution(self, id: str) -> Row:
+        return next(row for row in self.executions if row["id"] == id)
+
+
+class Tables:
+    """Reads the tables of one database, again and again."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._runner = asyncio.Runner()
+        self._connection: Any = None
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._runner.run(self._connection.close())
+        self._runner.close()
+
+    def read(self) -> Rows:
+        """All tables, as of one moment; empty ones if there are none yet."""
+        return Rows(*self.query(EXECUTIONS, ENTRIES, REQUESTS, MESSAGES, WORKERS))
+
+    def query(self, *statements: str) -> list[list[Row]]:
+        if self.url.startswith("sqlite"):
+            found = self._sqlite(statements)
+        else:
+            found = self._runner.run(self._postgres(statements))
+        return [[{name: _plain(name, value) for name, value in row.items()} for row in rows] for rows in found]
+
+    def _sqlite(self, statements: Sequence[str]) -> list[list[Row]]:
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)) as base:
+            base.row_factory = sqlite3.Row
+            base.execute("begin")
+            try:
+                return [[dict(row) for row in base.execute(statement)] for statement in statements]
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    return [[] for _ in statements]
+                raise
+
+    async def _postgres(self, statements: Sequence[str]) -> list[list[Row]]:
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self.url)
+        try:
+            async with self._connection.transaction(isolation="repeatable_read"):
+                return [[dict(row) for row in await self._connection.fetch(one)] for one in statements]
+        except asyncpg.UndefinedTableError:
+            return [[] for _ in statements]
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is not None and (name.endswith("_at") or name == "lease_until"):
+        when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        return (when - EPOCH) // timedelta(microseconds=1)
+    return value

@@ -1,0 +1,90 @@
+"""A process is killed at every single write, before it and after it: the end is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.processes import Servers
+from tests.crash.trials import Reference, Trial
+
+PARTS = 8
+
+pytestmark = pytest.mark.slow
+
+
+
+def kill_everywhere(
+    servers: Servers, reference: Reference, folder: Path, url: str, numbers: Sequence[int], **settings: Any
+) -> tuple[int, list[str]]:
+    """Kill one execution each before, while and after the n-th write; resume it. Gives kills and broken promises."""
+    modes = ("before", "after") if url.startswith("sqlite") else ("before", "during", "after")
+
+    def kill_at(n: int) -> tuple[int, list[str]]:
+        kills, wrong = 0, []
+        for when in modes:
+            trial = Trial(servers, folder, url, f"{when}-{n}", **settings)
+            ended = trial.run(kill=f"{when}:{n}")
+            if ended.killed:
+                kills += 1
+                trial.look()
+                ended = trial.run()
+            else:  # the number of boundaries varies a little: this run had fewer
+                assert ended.results[-1]["boundaries"] < n
+            wrong += trial.wrong(reference, ended.results)
+        return kills, wrong
+
+    found = servers.each(kill_at, numbers)
+    kills = sum(kills for kills, _ in found)
+    print(f"{reference.boundaries} boundaries, {kills} kills at {len(numbers)} of them")
+    assert kills >= len(modes) * len([n for n in numbers if n < reference.boundaries * 0.8])
+    return kills, [line for _, lines in found for line in lines]
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_once_at_any_boundary_it_ends_as_if_undisturbed(
+    servers: Servers, folder: Path, url: str, part: int
+) -> None:
+    reference = Reference(Trial(servers, folder, url, "undisturbed"))
+    numbers = range(1 + part, reference.boundaries + PARTS + 1, PARTS)
+    _, wrong = kill_everywhere(servers, reference, folder, url, numbers)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+def test_killed_while_it_comes_to_a_bad_end_it_takes_all_its_children_with_it(
+    servers: Servers, folder: Path, url: str, how: str, part: int
+) -> None:
+    settings = {"flow": "doomed", "argument": json.dumps(how), "cancel": how == "cancel"}
+    reference = Reference(Trial(servers, folder, url, "undisturbed", **settings))
+    reference.shape = None  # it does more or less until its end
+    numbers = range(1 + part, reference.boundaries + 1, 2)
+    _, wrong = kill_everywhere(servers, reference, folder, url, numbers, **settings)
+    assert wrong == []
+
+
+def test_killed_at_every_boundary_of_its_life_in_turn_it_ends_as_if_undisturbed(
+    servers: Servers, folder: Path, url: str
+) -> None:
+    reference = Reference(Trial(servers, folder, url, "undisturbed"))
+    trial = Trial(servers, folder, url, "chain")
+    length, idle = 0, 0
+    for n in count(1):
+        if idle < 2:
+            ended = trial.run(kill="before:1" if n % 2 else "after:1", of="writes")
+        else:
+            ended = trial.run(kill="after:1", of="entries")
+        if not ended.killed:
+            break
+        grown = len(trial.look().entries)
+        idle = idle + 1 if grown == length else 0
+        length = grown
+    print(f"{n - 1} kills in one life of {length} entries")
+    assert n - 1 >= reference.boundaries // 2
+    assert trial.wrong(reference, ended.results) == []

@@ -1,0 +1,99 @@
+"""One execution that is killed and resumed, and what is to hold of it in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.crash import ledger
+from tests.crash.host import Job
+from tests.crash.processes import Ended, Servers
+from tests.crash.promises import broken, shape, shrunk
+from tests.crash.rows import Rows, Tables
+
+
+class Trial:
+    """Runs hosts for one or more executions, one after another or at once. Each trial has a ledger of its own.
+
+    On SQLite it has a file of its own, too; trials that share a PostgreSQL database have a queue each.
+    """
+
+    def __init__(self, servers: Servers, folder: Path, url: str, name: str, *ids: str, **settings: Any) -> None:
+        self.servers = servers
+        self.name = name
+        self.ids = ids or (name,)
+        self.folder = folder / name
+        self.folder.mkdir()
+        self.book = self.folder / "ledger"
+        if url.startswith("sqlite"):
+            url = f"sqlite:///{self.folder}/perdure.db"
+        self.url = url
+        self.job = Job(url, list(self.ids), queue=name, **settings)
+        self.dead: list[int] = []
+        self.seen: list[Rows] = []
+        self.runs = 0
+
+    def run(self, **settings: Any) -> Ended:
+        """One process, from its beginning to its end."""
+        self.runs += 1
+        stem = str(self.folder / f"run-{self.runs}")
+        job = replace(self.job, dead=list(self.dead), out=f"{stem}.out", err=f"{stem}.err", **settings)
+        for path in (f"{stem}.out", f"{stem}.err"):
+            Path(path).touch()
+        ended = self.servers.run(job, self.book)
+        if ended.killed:
+            self.dead.append(ended.pid)
+        else:
+            assert ended.code == 0, f"{self.name}, run {self.runs}: {ended}"
+        return ended
+
+    def look(self) -> Rows:
+        """The rows now; what they hold of journals must stay."""
+        with Tables(self.url) as tables:
+            everything = tables.read()
+        found = Rows(workers=everything.workers)
+        for id in self.ids:
+            part = everything.of(id)
+            for name in ("executions", "entries", "requests", "messages"):
+                getattr(found, name).extend(getattr(part, name))
+        self.seen.append(found)
+        return found
+
+    def wrong(self, reference: Reference | None = None, results: Sequence[dict[str, Any]] = ()) -> list[str]:
+        """Which promises were broken, now that all has ended. Empty if none was."""
+        end = self.look()
+        found = [*broken(ledger.read(self.book), end)]
+        for earlier in self.seen[:-1]:
+            found += shrunk(earlier, end)
+        if reference is not None:
+            for result in results:
+                if "id" in result:
+                    found += reference.differs(result, end.of(result["id"]))
+        return [f"{self.name}: {line}" for line in found]
+
+
+class Reference:
+    """An undisturbed run, and what is recorded of it."""
+
+    def __init__(self, trial: Trial) -> None:
+        ended = trial.run(kill="before:1000000")
+        self.result, last = ended.results
+        self.boundaries: int = last["boundaries"]
+        wrong = trial.wrong()
+        assert not wrong, wrong
+        self.shape: Counter[Any] | None = shape(trial.seen[-1])
+        self.id = trial.ids[0]
+
+    def differs(self, result: dict[str, Any], rows: Rows) -> list[str]:
+        found = []
+        for name in ("status", "value", "error"):
+            mine, other = str(self.result.get(name)), str(result.get(name))
+            if mine.replace(self.id, "ID") != other.replace(result["id"], "ID"):
+                found.append(f"the end differs: {name} was {mine}, is {other}")
+        now = shape(rows)
+        if self.shape is not None and now != self.shape:
+            found.append(f"the journal differs: more {now - self.shape}, less {self.shape - now}")
+        return found
