@@ -22,7 +22,7 @@ from typing import Any
 from perdure.cancelling import cancel
 from perdure.carrier import Carriers
 from perdure.clock import Cancellable, Clock
-from perdure.codec import encode_error
+from perdure.codec import checksum, encode_error
 from perdure.committer import Committer, Created
 from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
@@ -555,7 +555,8 @@ class Worker:
         logger.error("%s", fault)
         text = encode_error(fault)
         change = Change(
-            run.id, run.fence, run.nudges, Status.BLOCKED, self.clock.now(), error=text, checksum=0, reason=str(fault)
+            run.id, run.fence, run.nudges, Status.BLOCKED, self.clock.now(), error=text,
+            checksum=checksum(run.execution.input, None, text), reason=str(fault)
         )
         self.committer.change(_Parked(self, run), change)  # type: ignore[arg-type]
 

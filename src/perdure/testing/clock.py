@@ -108,7 +108,7 @@ class Clock:
         while (when := self.next_alarm()) is not None and when <= until:
             first = self._alarms[0][2]
             if first.lazily and when < self._looked + stride:
-                later = min(self._looked + stride, until)
+                later = min(self._looked + stride, until + 1)
                 heapq.heapreplace(self._alarms, (later, next(self._ordinal), first))
                 continue
             if first.lazily:

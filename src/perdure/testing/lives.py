@@ -128,9 +128,9 @@ class LoopClock(Clock):
 
     loop: asyncio.AbstractEventLoop
 
-    def call_at(self, when: int, callback: Callable[[], None]) -> Any:
+    def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> Any:
         alarm = _Alarm(self.loop, callback)
-        alarm.inner = super().call_at(when, alarm.ring)
+        alarm.inner = super().call_at(when, alarm.ring, lazily=lazily)
         return alarm
 
     def move(self, timeout: float | None) -> None:

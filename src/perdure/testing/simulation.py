@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import sys
+import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +40,8 @@ from perdure.testing.replaying import play
 from perdure.testing.scene import Ledger
 
 T = TypeVar("T")
+
+_EXTRA = re.compile(r"\(.*")
 
 LEASE = 3.0
 POLL = 0.5
@@ -167,7 +171,8 @@ class Simulation:
         error = context.get("exception")
         message = str(context.get("message"))
         if not isinstance(error, KilledError) and "was destroyed but it is pending" not in message:
-            self.history.faults.append(f"let fall: {message.split(' at 0x')[0]}: {error!r}")
+            where = [f"{f.name}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-4:]] if error else []
+            self.history.faults.append(f"let fall: {_EXTRA.sub('', message)}: {error!r} {' '.join(where)}")
 
     # The course of things -------------------------------------------------------------------------------
 
