@@ -15,7 +15,7 @@ from types import TracebackType
 
 
 class Cut(Enum):
-    """What becomes of the next thing that a client sends; its connection breaks. Then the proxy is a proxy again."""
+    """What becomes of the next thing that a client sends, and that holds the marker: its connection breaks."""
 
     BEFORE = "the server never gets it"
     AFTER = "the server gets it and answers; the answer is lost"
@@ -27,7 +27,8 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.cut: Cut | None = None
+        self.cut: Cut | None = None  # once, then the proxy is a proxy again
+        self.marker = b""
         self.attempts = 0
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
@@ -77,7 +78,9 @@ class Proxy:
 
     async def _forth(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, mute: asyncio.Event) -> None:
         while data := await client.read(65536):
-            cut, self.cut = self.cut, None
+            cut = None
+            if self.marker in data:
+                cut, self.cut = self.cut, None
             if cut is Cut.BEFORE:
                 return
             if cut is Cut.AFTER:

@@ -58,14 +58,17 @@ def places(sequencer: Sequencer) -> list[str]:
 
 def open_calls(sequencer: Sequencer) -> dict[str, str]:
     """Key of each open call, and `file:line` of the code that awaits it."""
-    found = {}
+    found: dict[str, str] = {}
+    others: dict[str, None] = {}  # where tasks await something else: a timer has no frame of its own
     for task in [sequencer.main, *sequencer.loop.tasks.values()]:
         if not task.done():
             place, key = _locate(task)
             if key is not None:
                 found[key] = place
+            else:
+                others[place] = None
     for key in [*sequencer.open, *sequencer.timers]:
-        found.setdefault(key, "an unknown place")
+        found.setdefault(key, " or ".join(others) or "an unknown place")
     return found
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from perdure.cli import main
+
 from .conftest import Shell
 
 
@@ -89,16 +91,28 @@ READS = [["list"], ["show", "x"], ["watch", "x"], ["inbox"], ["requests"], ["db"
 ACTS = [["answer", "x", "1"], ["signal", "x", "n", "1"], ["cancel", "x"], ["resume", "x"]]
 
 
-@pytest.mark.parametrize("words", READS + ACTS, ids=lambda words: words[0])
-def test_without_a_database_there_is_nothing_to_look_at_and_none_is_made(shell: Shell, words: list[str]) -> None:
-    none = shell(*words)
-    assert none.code == 1
+@pytest.mark.parametrize("words", READS + ACTS, ids=" ".join)
+def test_without_a_database_there_is_nothing_to_look_at_and_none_is_made(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PERDURE_DATABASE_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(words) == 1
+    none = capsys.readouterr()
     assert "there is no database to look at" in none.err
     assert "runs in memory" in none.err
-    missing = shell(*words, "--db", "sqlite:///missing.db")
-    assert missing.code == 1
+    assert main([*words, "--db", "sqlite:///missing.db"]) == 1
+    missing = capsys.readouterr()
     assert "there is no database" in missing.err
-    assert [path.name for path in shell.folder.iterdir()] == ["app.py"]
+    assert none.out + missing.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_looks_in_vain_ends_with_1(shell: Shell) -> None:
+    said = shell("list")
+    assert said.code == 1
+    assert "there is no database to look at" in said.err
 
 
 def test_show_says_that_no_live_worker_knows_the_workflow(shell: Shell) -> None:

@@ -400,3 +400,31 @@ async def doomed(how: str) -> str:
 
 
 FLOWS = [everything, listener, helper, patient, pulsing, doomed]
+
+
+# Small ones ----------------------------------------------------------------------------------------------------
+
+
+@step(name="gate")
+async def gate(x: str) -> str:
+    """Waits until somebody opens the gate of its fence."""
+    with ledger.visit():
+        opened = ledger.folder() / f"gate-{current().fence}"
+        while not await asyncio.to_thread(opened.exists):
+            await asyncio.sleep(0.005)
+        return x
+
+
+@workflow(name="gated")
+async def gated(x: str) -> list[str]:
+    return [await hear("quick", quick(x)), await hear("gate", gate(x)), await hear("work", work(x))]
+
+
+@workflow(name="asks")
+async def asks(x: int) -> int:
+    answer = await hear("interrupt", interrupt("nobody: which?", schema=int))
+    await hear("work", work(f"{x} {answer}"))
+    return answer
+
+
+FLOWS += [gated, asks]

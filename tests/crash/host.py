@@ -37,7 +37,7 @@ LOOK = 0.01
 @dataclass
 class Job:
     """What a host is told. `kill`: before, after or during (sent, not answered) `:` the how-many-th boundary.
-    `of`: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits that bring a
+    `then`: an execution that is started once all others have ended. `of`: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits that bring a
     journal further.
     `dead`: processes whose workers are declared dead at once. `patience`: seconds, then it gives up."""
 
@@ -53,6 +53,7 @@ class Job:
     queue: str = "default"
     dead: list[int] = field(default_factory=list)
     cancel: bool = False
+    then: str | None = None
     plant: str | None = None
     patience: float = 60.0
     out: str | None = None
@@ -252,6 +253,8 @@ async def play(job: Job) -> list[dict[str, Any]]:
         answering.cancel()
         await asyncio.wait([answering])
         results = await ones
+        if job.then is not None:
+            results.append(await world.one(job.then))
     if killer is not None:
         results.append({"boundaries": killer.count})
     return results
@@ -350,6 +353,7 @@ def main() -> None:
     parser.add_argument("--queue", default="default")
     parser.add_argument("--dead", type=int, action="append", default=[])
     parser.add_argument("--cancel", action="store_true")
+    parser.add_argument("--then", metavar="EXECUTION", help="one more, once all have ended")
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("--patience", type=float, default=60.0)
     sys.exit(run(Job(**vars(parser.parse_args()))))

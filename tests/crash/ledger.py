@@ -85,3 +85,8 @@ def read(path: Path) -> list[Line]:
 def here() -> list[Line]:
     """All lines of this process's ledger."""
     return read(Path(os.environ[VARIABLE]))
+
+
+def folder() -> Path:
+    """Where this process's ledger is."""
+    return Path(os.environ[VARIABLE]).parent

@@ -79,6 +79,33 @@ class Tables:
             found = self._runner.run(self._postgres(statements))
         return [[{name: _plain(name, value) for name, value in row.items()} for row in rows] for rows in found]
 
+    def lock_all(self) -> bool:
+        """Take the lock of everything, now, and give it back: was nobody in a transaction?"""
+        if self.url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as base:
+                try:
+                    base.execute("begin exclusive")
+                except sqlite3.OperationalError:
+                    return False
+                base.execute("rollback")
+                return True
+        return self._runner.run(self._lock_all())
+
+    async def _lock_all(self) -> bool:
+        tables = [row["tablename"] for row in await self._fetch("select tablename from pg_tables where schemaname = 'public'")]
+        try:
+            async with self._connection.transaction():
+                for table in tables:
+                    await self._connection.execute(f'lock table "{table}" in access exclusive mode nowait')
+        except asyncpg.LockNotAvailableError:
+            return False
+        return bool(tables)
+
+    async def _fetch(self, statement: str) -> list[Any]:
+        if self._connection is None:
+            self._connection = await asyncpg.connect(self.url)
+        return list(await self._connection.fetch(statement))
+
     def _sqlite(self, statements: Sequence[str]) -> list[list[Row]]:
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)) as base:
             base.row_factory = sqlite3.Row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,11 @@ class Trial:
         self.job = Job(url, list(self.ids), queue=name, **settings)
         self.dead: list[int] = []
         self.seen: list[Rows] = []
-        self.runs = 0
+        self.runs = count(1)
 
     def run(self, **settings: Any) -> Ended:
         """One process, from its beginning to its end."""
-        self.runs += 1
-        stem = str(self.folder / f"run-{self.runs}")
+        stem = str(self.folder / f"run-{next(self.runs)}")
         job = replace(self.job, dead=list(self.dead), out=f"{stem}.out", err=f"{stem}.err", **settings)
         for path in (f"{stem}.out", f"{stem}.err"):
             Path(path).touch()
@@ -47,8 +47,12 @@ class Trial:
         if ended.killed:
             self.dead.append(ended.pid)
         else:
-            assert ended.code == 0, f"{self.name}, run {self.runs}: {ended}"
+            assert ended.code == 0, f"{self.name}: {ended}"
         return ended
+
+    def rival(self, settings: dict[str, Any]) -> Ended:
+        """As `run`, at the same time as others."""
+        return self.run(**settings)
 
     def look(self) -> Rows:
         """The rows now; what they hold of journals must stay."""

@@ -289,27 +289,40 @@ async def behind_proxy(server: PostgresServer, url: str) -> AsyncIterator[tuple[
             await store.close()
 
 
+async def cut_and_settle(proxy: Proxy, store: PostgresStore, shape: str, cut: Cut, marker: bytes) -> None:
+    scene = await three_running(store)
+    batch = SHAPES[shape](scene)
+    proxy.cut, proxy.marker = cut, marker
+    with pytest.raises(CommitUnknownError):
+        await store.commit(batch)
+    assert proxy.cut is None
+    settled = await store.settle(batch)
+    if cut is Cut.BEFORE:
+        assert settled is None
+        settled = await store.commit(batch)
+    assert settled is not None
+    assert settled.alive
+    assert {*settled.creates, *settled.changes} <= {Verdict.OK}
+    assert len(settled.creates) == len(batch.creates)
+    assert len(settled.changes) == len(batch.changes)
+    assert await recorded(scene) == {entry.execution_id.rpartition("/")[2] for entry in batch.entries}
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
 async def test_settle_tells_whether_a_commit_was_recorded(
     postgres_server: PostgresServer, postgres_url: str, cut: Cut, shape: str
 ) -> None:
     async with behind_proxy(postgres_server, postgres_url) as (proxy, store):
-        scene = await three_running(store)
-        batch = SHAPES[shape](scene)
-        proxy.cut = cut
-        with pytest.raises(CommitUnknownError):
-            await store.commit(batch)
-        settled = await store.settle(batch)
-        if cut is Cut.BEFORE or shape == "in two":  # there the first of two statements was cut
-            assert settled is None
-            settled = await store.commit(batch)
-        assert settled is not None
-        assert settled.alive
-        assert {*settled.creates, *settled.changes} <= {Verdict.OK}
-        assert len(settled.creates) == len(batch.creates)
-        assert len(settled.changes) == len(batch.changes)
-        assert await recorded(scene) == {entry.execution_id.rpartition("/")[2] for entry in batch.entries}
+        await cut_and_settle(proxy, store, shape, cut, b"COMMIT;" if shape == "in two" else b"")
+
+
+@pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
+async def test_settle_tells_it_behind_a_pooler_too(
+    postgres_server: PostgresServer, postgres_url: str, cut: Cut
+) -> None:
+    async with behind_proxy(postgres_server, postgres_url + "?statement_cache_size=0") as (proxy, store):
+        await cut_and_settle(proxy, store, "everything", cut, b"COMMIT;")
 
 
 async def test_settle_waits_for_a_commit_that_is_still_running(

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import asyncpg
 import pytest
 
-from perdure.errors import PerdureError, SchemaVersionError, StoreUnavailableError
+from perdure.errors import DecodeError, PerdureError, SchemaVersionError, StoreUnavailableError
 from perdure.records import Answer, Status, WorkerRecord
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_address import read_address
@@ -71,6 +72,29 @@ async def test_after_a_crash_of_the_server_all_works_again(
     assert (await until_well(lambda: store.commit(batch))).alive
     assert (await until_well(lambda: store.heartbeat(scene.worker.id, 1, 60.0)))[0]
     assert [entry.seq for entry in await until_well(lambda: store.history(scene.id("e0")))] == [1, 2]
+
+
+async def test_a_damaged_value_is_told_with_its_execution(
+    postgres_server: PostgresServer, store: PostgresStore, postgres_url: str
+) -> None:
+    scene = await Scene.begin(store)
+    noise = Random(7).randbytes(50_000).hex()
+    await scene.commit(entries=[scene.entry("whole"), scene.entry("torn", output=noise)])
+    connection = await asyncpg.connect(postgres_url)
+    path = await connection.fetchval(
+        "select pg_relation_filepath(reltoastrelid) from pg_class where relname = 'step_executions'"
+    )
+    await connection.execute("checkpoint")
+    await connection.close()
+    postgres_server.stop()
+    data = postgres_server.folder / "data" / path
+    data.write_bytes(bytes(data.stat().st_size))
+    postgres_server.start()
+    ids = [scene.id("whole"), scene.id("torn")]
+    with pytest.raises(DecodeError, match="torn") as caught:
+        await until_well(lambda: store.load(ids))
+    assert caught.value.execution_id == scene.id("torn")
+    assert len((await store.load(ids[:1]))[ids[0]]) == 1
 
 
 async def test_who_asks_while_the_server_is_away_shares_one_try() -> None:

@@ -132,9 +132,7 @@ async def _cancel(session: Session, engine: Engine, id: str, reason: str | None,
 
 @click.command()
 @click.argument("id", required=False)
-@click.option(
-    "--status", type=click.Choice(["blocked", "paused"]), help="All of this status, instead of one by its id."
-)
+@click.option("--status", type=click.Choice(["blocked", "paused"]), help="All of this status.")
 @click.option("--workflow", metavar="NAME", help="With --status: only of this workflow.")
 @by_option
 @shared

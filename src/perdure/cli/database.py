@@ -40,7 +40,10 @@ def db(context: click.Context) -> int:
 @shared
 @with_session
 def init(session: Session) -> int:
-    """Create the tables, or bring them up to date; run it as often as you like."""
+    """Create the tables, or bring them up to date.
+
+    It says of each whether it was there already; nothing is lost by running it again.
+    """
     return asyncio.run(_init(session, session.store(new=True)))
 
 

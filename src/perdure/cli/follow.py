@@ -10,7 +10,7 @@ import click
 from perdure.cli.progress import Progress, State, counts
 from perdure.cli.words import readable
 from perdure.engine import Engine, Handle
-from perdure.errors import DecodeError
+from perdure.errors import DecodeError, StoreUnavailableError
 from perdure.outcome import Completed, Outcome, Waiting
 from perdure.records import Status
 
@@ -57,7 +57,10 @@ class Follower:
         """Tell what is new; gives the seconds that it took."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        entries = await self._engine.store.history(self._handle.id)
+        try:
+            entries = await self._engine.store.history(self._handle.id)
+        except StoreUnavailableError:
+            return 0.0  # only told later: what runs here goes on as soon as the store is back
         fresh = [entry for entry in entries if entry.seq > self._last]
         if fresh:
             self._last = fresh[-1].seq

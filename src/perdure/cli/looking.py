@@ -23,7 +23,7 @@ STATUSES = click.Choice([str(status) for status in Status], case_sensitive=False
 
 
 @click.command("list")
-@click.option("--status", multiple=True, type=STATUSES, help="Only these; may be given several times.")
+@click.option("--status", multiple=True, type=STATUSES, metavar="STATUS", help="Only these; may be repeated.")
 @click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the last page ended.")

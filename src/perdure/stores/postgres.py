@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.clock import SystemClock, from_datetime, micros
-from perdure.errors import BadBatchError, CommitUnknownError, PerdureError
+from perdure.errors import BadBatchError, CommitUnknownError, DecodeError, PerdureError
 from perdure.records import (
     ENDED,
     Answer,
@@ -53,7 +53,7 @@ from perdure.stores.postgres_columns import (
     read_verdicts,
 )
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
-from perdure.stores.postgres_sessions import SQL, CommitSession, HeartbeatSessions, Pool, in_words
+from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.signal import Signal
 
@@ -75,8 +75,9 @@ class PostgresStore:
     ) -> None:
         self._address = read_address(url, statement_cache_size)
         self.url = self._address.shown
-        self._pool = Pool(self._address, pool, pool_size)
-        self._commits = CommitSession(self._address)
+        gate = Gate(self._address)
+        self._pool = Pool(self._address, gate, pool, pool_size)
+        self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
         self._signal = Signal()
@@ -184,7 +185,15 @@ class PostgresStore:
 
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
         journals: dict[str, list[Entry]] = {id: [] for id in ids}
-        for entry in read_entries(await self._pool.rows("load_journals", ids)):
+        try:
+            rows = await self._pool.rows("load_journals", ids)
+        except DecodeError as error:
+            if len(ids) == 1:
+                raise DecodeError(f"the journal of {ids[0]!r} cannot be read: {error}", execution_id=ids[0]) from error
+            for id in ids:
+                await self.load([id])  # one of them raises, and names itself
+            raise
+        for entry in read_entries(rows):
             journals[entry.execution_id].append(entry)
         return journals
 

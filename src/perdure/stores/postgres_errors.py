@@ -3,14 +3,21 @@
 Transient (the connection, a deadlock, a server that stops or is full): `StoreUnavailableError`, and the caller tries
 again; where the answer to a delivery was lost, the delivery may have been made, and repeating it does no harm. At a
 commit whose answer is missing: `CommitUnknownError`. What a value or a duplicate caused: `BadBatchError`. Tables that
-are not as this library knows them: `SchemaVersionError`.
+are not as this library knows them: `SchemaVersionError`. Rows that the server cannot read: `DecodeError`.
 """
 
 from __future__ import annotations
 
 import asyncpg
 
-from perdure.errors import BadBatchError, CommitUnknownError, PerdureError, SchemaVersionError, StoreUnavailableError
+from perdure.errors import (
+    BadBatchError,
+    CommitUnknownError,
+    DecodeError,
+    PerdureError,
+    SchemaVersionError,
+    StoreUnavailableError,
+)
 
 # Whatever these raise is answered here; all else is a defect and passes.
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
@@ -19,6 +26,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 _UNANSWERED = ("08", "57P01", "57P02", "57P03", "40003")
 _BROKEN_STATEMENTS = ("26000", "42P05")  # prepared in another session: a pooler shares sessions out by transaction
 _MISSING = ("42P01", "42703", "42883", "3F000")
+_DAMAGED = ("XX001", "XX002")
 _REASONS = {
     "28000": "the login was refused",
     "28P01": "the password is wrong, or missing",
@@ -51,6 +59,8 @@ def sort_error(error: BaseException, place: str) -> PerdureError:
         )
     if code[:2] in ("22", "23", "54") or isinstance(error, UnicodeError):
         return BadBatchError(f"{place} refused a value: {_says(error)}. Nothing was recorded")
+    if code in _DAMAGED:
+        return DecodeError(f"{place} holds a damaged row: {_says(error)}. Restore it from a backup")
     if code.startswith("42") and code not in _REASONS:
         return PerdureError(f"{place}: {_says(error)}. This is a defect of Perdure: please report it")
     return StoreUnavailableError(f"{place} cannot be reached, or refuses to work: {_reason(error)}")
@@ -60,7 +70,8 @@ def sort_commit_error(error: BaseException, place: str) -> PerdureError:
     """The same for a commit that was sent: where no answer came, nobody knows whether it is recorded."""
     code = _code(error)
     if not isinstance(error, asyncpg.PostgresError):
-        # The driver looks at the connection, and at the values, before it writes; then nothing was sent.
+        # The driver looks at the connection, and at the values, before it writes: nothing was sent. Or what broke was
+        # a transaction of several statements before its COMMIT was sent, which the server then rolls back.
         unsent = isinstance(error, asyncpg.InterfaceError | UnicodeError)
         return sort_error(error, place) if unsent else _unknown(error, place)
     if code.startswith(_UNANSWERED):

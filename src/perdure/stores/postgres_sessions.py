@@ -1,7 +1,7 @@
 """Sessions with a PostgreSQL server: one for the commits, one for the heartbeats, a pool for everything else.
 
-Where the server cannot be reached, each of them tries at most five times a second, however many ask: the first who
-comes tries, those who came meanwhile get its error.
+Where the server cannot be reached, a store tries at most five times a second (its heartbeats apart), however many ask:
+the first who comes tries, those who came meanwhile get its error.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ async def pinned(address: Address, connection: Any) -> AsyncIterator[None]:
 class Pool:
     """For everything but commits and heartbeats: one connection, up to ten as needed; or a pool that the user has."""
 
-    def __init__(self, address: Address, given: Any = None, size: int = 10) -> None:
+    def __init__(self, address: Address, gate: Gate, given: Any = None, size: int = 10) -> None:
         self._address = address
-        self._gate = Gate(address)
+        self._gate = gate
         self._given = given
         self._size = size
         self._pool: Any = given
@@ -179,9 +179,9 @@ class CommitSession:
 
     NAMES = ("commit_entry", "commit_entries", "commit_creates", "commit_changes", "commit_batch")
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, gate: Gate) -> None:
         self._address = address
-        self._gate = Gate(address)
+        self._gate = gate
         self._prepared: dict[str, Any] = {}
         self.connection: Any = None
 

@@ -75,10 +75,16 @@ class Life:
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Have this process do something. Raises `KilledError` if it dies meanwhile."""
         task = self.spawn(work)
+        task.add_done_callback(_retrieve)
         await asyncio.wait({task, self.ended}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise KilledError(self.name)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # who asked may have gone
 
 
 def _keeps(handle: Any) -> bool:
@@ -127,6 +133,7 @@ class LoopClock(Clock):
     """The clock of a `VirtualLoop`: it moves when nothing is ready."""
 
     loop: asyncio.AbstractEventLoop
+    spins = SPINS
 
     def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> Any:
         alarm = _Alarm(self.loop, callback)
@@ -153,7 +160,7 @@ class _Selector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
-        if self.turns > SPINS:
+        if self.turns > self.clock.spins:
             self.turns = 0
             raise StuckError("it spins: it is always busy, and time does not pass")
         if timeout is None or timeout > 0:

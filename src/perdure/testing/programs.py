@@ -255,11 +255,9 @@ _SIMPLE = ("work", "work", "tried", "hasty", "outer", "mark", "pay", "pay", "sle
 
 
 def receives(plan: Plan) -> list[str]:
-    """The names of the messages that a plan waits for without end, once for each."""
-    found: list[str] = []
-    for part in plan:
-        if isinstance(part, list):
-            found += receives(part)
-    if plan and plan[0] == "receive" and plan[3] is None:
-        found.append(plan[2])
-    return found
+    """The names of the messages that an execution may take, once for each `receive` of its plan."""
+    if not plan or plan[0] in ("child", "launch"):
+        return []
+    if plan[0] == "receive":
+        return [plan[2]]
+    return [name for part in plan if isinstance(part, list) for name in receives(part)]

@@ -19,24 +19,25 @@ import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from zlib import crc32
 
-from perdure import calls, committer, executor, scope, worker
+from perdure import calls, committer, executor, scope, watch, worker
 from perdure.clock import SECOND
+from perdure.codec import checksum
 from perdure.engine import Engine
 from perdure.errors import AlreadyDecidedError, AlreadyExistsError, PerdureError
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, Outcome, Waiting
-from perdure.records import ENDED, Query, Status
+from perdure.records import ENDED, Execution, Query, Status
 from perdure.stores.memory import MemoryStore
+from perdure.testing.clock import Clock
 from perdure.testing.faults import Faults, FaultyStore
 from perdure.testing.history import Acknowledged, Dump, History, Replayed
 from perdure.testing.invariants import violations
 from perdure.testing.lives import KilledError, Life, LoopClock, StuckError, VirtualLoop
 from perdure.testing.programs import SCENE, Plan, Planner, receives, simulated
-from perdure.testing.replaying import play
 from perdure.testing.scene import Ledger
 
 T = TypeVar("T")
@@ -107,6 +108,7 @@ def _steady(seed: int) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         (committer, "perf_counter", lambda: 0.0),
         (worker, "perf_counter", lambda: 0.0),
+        (watch, "perf_counter", lambda: 0.0),
         (calls, "_uuid", made),
         (calls, "_random", source),
         (executor.Run, "__hash__", lambda run: crc32(run.id.encode())),
@@ -411,21 +413,30 @@ class Simulation:
 
     async def _replay_all(self) -> None:
         """Each journal that came to an end, once more: it must ask for nothing new."""
+        self.clock.spins = 1_000_000  # time stands still here, while the replay's own clock moves
         for row in self.history.dump.executions.values():
             if row.status in (Status.COMPLETED, Status.FAILED):
                 scene = Ledger(History(), self.clock)
                 SCENE.set(scene)
-                self.history.replays[row.id] = await self._replay(row.id, row.input, scene)
+                self.history.replays[row.id] = await self._replay(row, scene)
 
-    async def _replay(self, execution: str, text: str, scene: Ledger) -> Replayed:
-        args, kwargs = simulated.arguments.unbind(text)
-        journal = self.history.dump.journals[execution]
-        try:
-            played = await play(simulated, list(args) or list(kwargs.values()), journal=journal, execution_id=execution)
-        except TimeoutError:
-            return Replayed([], [], "stuck", None, scene.heards())
-        status, value = described(played.outcome)
-        return Replayed(played.journal[len(journal) :], scene.entered(), status, value, scene.heards())
+    async def _replay(self, row: Execution, scene: Ledger) -> Replayed:
+        """Replay a journal to its end, on a store and a clock of its own."""
+        clock = Clock(start=self.clock.now())
+        store = MemoryStore(clock=clock)
+        journal = self.history.dump.journals[row.id]
+        again = replace(row, status=Status.PENDING, output=None, error=None, checksum=checksum(row.input, None, None))
+        again.wish = again.ended_at = again.parent_id = None
+        store.put(again, journal)
+        async with Engine(store, workflows=[simulated], clock=clock, build="replayed") as engine:
+            waiter = asyncio.ensure_future(engine.get(row.id).outcome())
+            try:
+                await clock.run_until(waiter, alarms=50)
+            except Exception as error:
+                waiter.cancel()
+                return Replayed([], scene.entered(), "stuck", repr(error), scene.heards())
+        status, value = described(waiter.result())
+        return Replayed((await store.history(row.id))[len(journal) :], scene.entered(), status, value, scene.heards())
 
     def clean_up(self) -> None:
         """Take all processes apart, the dead ones too, so that the collector finds nothing to run."""
