@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure import AlreadyDecidedError, Engine, OpenRequest, Workflow
+from perdure.records import ENDED
 from tests.crash import flows, ledger
 from tests.crash.plants import PLANTS
 
@@ -54,6 +55,7 @@ class Job:
     dead: list[int] = field(default_factory=list)
     cancel: bool = False
     then: str | None = None
+    resume: bool = False
     plant: str | None = None
     patience: float = 60.0
     out: str | None = None
@@ -219,17 +221,20 @@ class World:
         if self.job.cancel and (id, "cancel") not in self.done:
             await self.cancels(id)
         handle = self.engine.get(id)
+        if self.job.resume:
+            await handle.resume(by="world")
         found: dict[str, Any] = {"id": id}
         try:
             found["value"] = await handle.result()
         except Exception as error:
             found["error"] = [type(error).__name__, str(error)]
-        self.ack(id, "result", json.dumps(found.get("value", found.get("error"))))
+        row = await handle.row()
+        if row.status in ENDED:
+            self.ack(id, "result", json.dumps(found.get("value", found.get("error"))))
         with suppress(TimeoutError):  # the promises tell then
             async with asyncio.timeout(5.0):
                 while await self.engine.store.tree(id):
                     await asyncio.sleep(LOOK)
-        row = await handle.row()
         return {**found, "status": str(row.status)}
 
 
@@ -354,6 +359,7 @@ def main() -> None:
     parser.add_argument("--dead", type=int, action="append", default=[])
     parser.add_argument("--cancel", action="store_true")
     parser.add_argument("--then", metavar="EXECUTION", help="one more, once all have ended")
+    parser.add_argument("--resume", action="store_true", help="they are blocked: let them go on")
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("--patience", type=float, default=60.0)
     sys.exit(run(Job(**vars(parser.parse_args()))))
