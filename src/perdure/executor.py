@@ -8,19 +8,18 @@ are 0 the execution is idle: it has ended, or waits for the world (and parks), o
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import bodies, waits
-from perdure.codec import CODEC, checksum, decode_error, encode_error
+from perdure import bodies, endings, waits
+from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
-from perdure.errors import ExecutionCancelledError, JournalMismatchError, LeaseLostError, PerdureError
+from perdure.errors import LeaseLostError, PerdureError
 from perdure.journal import ATTEMPT, INTENT, NOTE, RECEIVE, TIMER, Journal, fold, forget_failures
 from perdure.loop import Timer
 from perdure.nested import nested
-from perdure.records import ENDED, Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
+from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer
 from perdure.workflow import Workflow
@@ -132,7 +131,7 @@ class Run:
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
             sequencer.closing = True
-            return self._cancel(inbox.wish_by, inbox.wish_reason)
+            return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
         sequencer.start(self.workflow.function(*args, **kwargs), self.worker.loop)
         fault = sequencer.replay()
         if fault is not None:
@@ -203,7 +202,7 @@ class Run:
         """Nothing is under way for this execution."""
         sequencer = self.sequencer
         if sequencer.finished():
-            return self._end()
+            return endings.end(self)
         if not sequencer.open and not sequencer.timers:
             return self.fail(sequencer.stuck())
         if self.worker.is_local_any(self.children):
@@ -211,8 +210,7 @@ class Run:
         wake = self._wake_at()
         if wake is not None and wake < self.now() + STAY:
             return self.arm()
-        self.flying += 1
-        return self._change(Status.WAITING, wake_at=wake)
+        return endings.change(self, Status.WAITING, wake_at=wake)
 
     def _wake_at(self) -> int | None:
         times = [t.deadline for t in self.sequencer.timers.values() if t.deadline is not None]
@@ -273,7 +271,7 @@ class Run:
             return
         committer = self.committer
         if self.locals:
-            self._flush()
+            self.flush()
         self.seq = seq = self.seq + 1
         self.flying += 1
         text = call.input if kind != ATTEMPT else None
@@ -313,7 +311,7 @@ class Run:
 
     def _put_timer(self, timer: Timer) -> None:
         if self.locals:
-            self._flush()
+            self.flush()
         self.seq += 1
         self.flying += 1
         entry = self._entry(timer.key, TIMER, "completed", None, timer.deadline or 0)
@@ -348,10 +346,6 @@ class Run:
     def _local(self, key: str, kind: str, status: str, output: str) -> None:
         self.seq += 1
         self.locals.append(self._entry(key, kind, status, output, self.now()))
-
-    def _flush(self) -> None:
-        self.committer.items.extend((None, None, entry) for entry in self.locals)
-        self.locals = []
 
     def acknowledged(self, subject: Any, entry: Entry) -> None:
         """An entry is durable: hand its outcome over."""
@@ -441,7 +435,7 @@ class Run:
         if self.abandoned or self.ended or inbox.nudges < self.nudges:
             return
         if self.stopping is None and inbox.wish == "cancel":
-            return self._cancel(inbox.wish_by, inbox.wish_reason)
+            return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
         self._look(inbox)
         self.rest()
 
@@ -452,69 +446,17 @@ class Run:
 
     # Ends ---------------------------------------------------------------------------------------------
 
-    def _end(self) -> None:
-        main = self.sequencer.main
-        if main.cancelled():
-            return self.fail(asyncio.CancelledError())
-        error = main.exception()
-        if error is not None:
-            return self.fail(error)
-        try:
-            output, _ = self.workflow.arguments.returns.record(main.result(), "result")
-        except PerdureError as fault:
-            fault.execution_id = self.id
-            return self.fail(fault)
-        self.flying += 1
-        return self._change(Status.COMPLETED, output=output)
-
     def fail(self, error: BaseException) -> None:
         """The execution failed: its children are cancelled, then its end is recorded."""
-        if isinstance(error, bodies.FATAL):
-            return self.worker.give_up(error)
-        text = encode_error(error)
-
-        def record() -> None:
-            self.flying += 1
-            self._change(Status.FAILED, error=text)
-
-        return self._stop(functools.partial(self.worker.end_children, self, record))
-
-    def _cancel(self, by: str | None, reason: str | None) -> None:
-        """Carry out a wish to cancel: close the frames, stop the bodies and the children, record the end."""
-        text = encode_error(ExecutionCancelledError(reason or "cancelled", execution_id=self.id))
-
-        def record() -> None:
-            self.flying += 1
-            self._change(Status.CANCELLED, error=text, reason=reason)
-
-        self._stop(functools.partial(self.worker.end_children, self, record))
+        endings.fail(self, error)
 
     def block(self, error: PerdureError) -> None:
         """Only a person can help: nothing is changed but the status."""
-        self.locals = []
-        text = encode_error(error)
-        if not isinstance(error, JournalMismatchError):
-            logger.error("%s is blocked: %s", self.id, error)
-        else:
-            logger.error("%s is blocked, its journal does not fit the code: %s", self.id, error)
-
-        def record() -> None:
-            self.flying += 1
-            self._change(Status.BLOCKED, error=text, reason=str(error))
-
-        self._stop(record)
+        endings.block(self, error)
 
     def release(self) -> None:
         """Give the execution back for another worker, once what is under way is recorded."""
-
-        def record() -> None:
-            self.flying += 1
-            self._change(Status.PENDING)
-
-        if self.stopping is None and not self.ended:
-            self.stopping = record
-            self.sequencer.close()
-            self.rest()
+        endings.release(self)
 
     def stop_bodies(self) -> None:
         """Tell all running bodies to stop."""
@@ -523,66 +465,11 @@ class Run:
             if call.task is not None:
                 self.worker.loop.call_soon(call.task.cancel)
 
-    def _stop(self, then: Callable[[], None]) -> None:
-        """Close the frames and stop the bodies; `then` follows when nothing is under way any more."""
-        if self.ended or self.abandoned:
-            return
-        if self.alarm is not None:
-            self.alarm.cancel()
-            self.alarm = None
-        self.stopping = self._once(then)
-        fault = self.sequencer.close()
-        if fault is not None:
-            logger.error("%s", fault)
-        self.stop_bodies()
-        for key in self.asked:
-            if self.requests[key].status == "open":
-                self.committer.close_request(self.requests[key].id, self.id)
-        self.asked.clear()
-        self.receiving.clear()
-        self.backoffs.clear()
-        self.rest()
-
-    def _once(self, then: Callable[[], None]) -> Callable[[], None]:
-        called = False
-
-        def once() -> None:
-            nonlocal called
-            if not called:
-                called = True
-                then()
-
-        return once
-
-    def _change(
-        self,
-        status: Status,
-        *,
-        output: str | None = None,
-        error: str | None = None,
-        reason: str | None = None,
-        wake_at: int | None = None,
-    ) -> None:
-        if self.abandoned:
-            return
+    def flush(self) -> None:
+        """Send the local entries along with what goes next."""
         if self.locals:
-            self._flush()
-        if status is not Status.WAITING:
-            self.ended = True
-        change = Change(
-            execution_id=self.id,
-            fence=self.fence,
-            nudges=self.nudges,
-            status=status,
-            at=self.now(),
-            output=output,
-            error=error,
-            checksum=checksum(self.execution.input, output, error),
-            reason=reason,
-            wake_at=wake_at,
-            parent_id=self.execution.parent_id if status in ENDED else None,
-        )
-        self.committer.change(self, change)
+            self.committer.items.extend((None, None, entry) for entry in self.locals)
+            self.locals = []
 
     def changed(self, change: Change, verdict: Verdict) -> None:
         """The store's verdict on a change of the execution's row."""
@@ -597,7 +484,7 @@ class Run:
             )
         self.ended = True
         fault = self.sequencer.close()
-        self._forget()
+        self.forget()
         self.worker.left(self, change)
         if fault is not None:
             self.worker.block_parked(self, fault)
@@ -633,9 +520,9 @@ class Run:
         self.abandoned = True
         self.sequencer.close()
         self.stop_bodies()
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         if self.alarm is not None:
             self.alarm.cancel()
             self.alarm = None

@@ -5,6 +5,9 @@ Nothing of the kernel is changed on the disk; a plant lives in the process that 
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -83,13 +86,14 @@ def keep_fence(engine: Engine) -> None:
 
 
 def answer_in_memory(engine: Engine) -> None:
-    """An answer is acknowledged and kept for later."""
+    """An answer is acknowledged and kept for later, and there is no later."""
     store: Any = engine.store
     real = store.deliver
 
     async def deliver(delivery: Any, now: int) -> Receipt:
         if isinstance(delivery, Answer):
             found = await store.requests(ids=[delivery.request_id], status=None)
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGKILL)
             return Receipt(V.OK, found[0].execution_id, found[0])
         receipt: Receipt = await real(delivery, now)
         return receipt

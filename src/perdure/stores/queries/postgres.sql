@@ -5,8 +5,8 @@
 --   * `materialized` makes a locking part run once, `order by id` makes it lock in one order, and a part that reads
 --     `exists (select from me)` runs after the worker's lock was taken. None of these is decoration;
 --   * `for no key update` stands against itself, as every lock here must.
--- Order of locks: worker, executions by id, requests. Times come as bigint, microseconds since 1970, for `perdure_time`;
--- what is read as `w.*` is taken by column name, so that an older library reads a newer table.
+-- Order of locks: worker, executions by id, requests. Times come as bigint, microseconds since 1970, for
+-- `perdure_time`; what is read as `w.*` is taken by column name, so that an older library reads a newer table.
 
 -- name: register_worker
 -- A worker appears; it is alive from the server's now on.
@@ -90,12 +90,14 @@ with me as materialized (
             or exists (
                 select from workflow_executions w
                 where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp())
-                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                    and w.queue = any($6)
+                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
             )
             or exists (
                 select from workflow_executions w
                 where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-                    and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                    and w.queue = any($6)
+                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
             )
         )
     for no key update
@@ -119,7 +121,8 @@ with me as materialized (
             select d.id
             from workflow_executions d
             where d.status in ('pending', 'waiting') and d.wake_at <= (select clock_timestamp())
-                and d.queue = any($6) and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
+                and d.queue = any($6)
+                and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
                 and exists (select from me)
             order by d.wake_at
             limit 1000
@@ -131,7 +134,8 @@ with me as materialized (
     select w.id, w.priority, w.created_at
     from workflow_executions w
     where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-        and w.queue = any($6) and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
+        and w.queue = any($6)
+        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
     order by w.priority desc, w.created_at, w.id
     limit $3
     for no key update skip locked

@@ -26,8 +26,8 @@ with me as materialized (
         checksum, build, started_at, completed_at
     )
     select
-        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
-        e.output, e.error, e.encoding, e.checksum, e.build,
+        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key,
+        e.input, e.output, e.error, e.encoding, e.checksum, e.build,
         perdure_time(e.started_at),
         perdure_time(e.completed_at)
     from unnest(
@@ -144,8 +144,8 @@ with me as materialized (
         checksum, build, started_at, completed_at
     )
     select
-        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
-        e.output, e.error, e.encoding, e.checksum, e.build,
+        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key,
+        e.input, e.output, e.error, e.encoding, e.checksum, e.build,
         perdure_time(e.started_at),
         perdure_time(e.completed_at)
     from unnest(
@@ -256,8 +256,8 @@ with me as materialized (
         checksum, build, started_at, completed_at
     )
     select
-        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input,
-        e.output, e.error, e.encoding, e.checksum, e.build,
+        e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key,
+        e.input, e.output, e.error, e.encoding, e.checksum, e.build,
         perdure_time(e.started_at),
         perdure_time(e.completed_at)
     from unnest(

@@ -5,7 +5,8 @@
 
 -- Microseconds since 1970 as a timestamp. In two parts, as each is exact where their sum would not be.
 create function perdure_time(micros bigint) returns timestamptz language sql stable parallel safe as $$
-    select timestamptz 'epoch' + (micros / 1000000) * interval '1 second' + (micros % 1000000) * interval '1 microsecond'
+    select timestamptz 'epoch'
+        + (micros / 1000000) * interval '1 second' + (micros % 1000000) * interval '1 microsecond'
 $$;
 
 create table schema_versions (

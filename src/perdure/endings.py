@@ -1,0 +1,149 @@
+"""How an execution leaves a worker's memory: parked, ended, cancelled, blocked, or released.
+
+First its frames are closed and its bodies stopped; when nothing of it is under way any more, one change of its row says
+what became of it, and gives it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from perdure import bodies
+from perdure.codec import checksum, encode_error
+from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
+from perdure.records import ENDED, Change, Status
+
+if TYPE_CHECKING:
+    from perdure.executor import Run
+
+logger = logging.getLogger("perdure")
+
+
+def end(run: Run) -> None:
+    """All of the code has ended: record how."""
+    main = run.sequencer.main
+    if main.cancelled():
+        return fail(run, asyncio.CancelledError())
+    error = main.exception()
+    if error is not None:
+        return fail(run, error)
+    try:
+        output, _ = run.workflow.arguments.returns.record(main.result(), "result")
+    except PerdureError as fault:
+        fault.execution_id = run.id
+        return fail(run, fault)
+    return change(run, Status.COMPLETED, output=output)
+
+
+def fail(run: Run, error: BaseException) -> None:
+    """The execution failed: its children are cancelled, then its end is recorded."""
+    if isinstance(error, bodies.FATAL):
+        return run.worker.give_up(error)
+    text = encode_error(error)
+
+    record = functools.partial(change, run, Status.FAILED, error=text)
+    return stop(run, functools.partial(run.worker.end_children, run, record))
+
+
+def cancel(run: Run, by: str | None, reason: str | None) -> None:
+    """Carry out a wish to cancel: close the frames, stop the bodies and the children, record the end."""
+    text = encode_error(ExecutionCancelledError(reason or "cancelled", execution_id=run.id))
+
+    record = functools.partial(change, run, Status.CANCELLED, error=text, reason=reason)
+    stop(run, functools.partial(run.worker.end_children, run, record))
+
+
+def block(run: Run, error: PerdureError) -> None:
+    """Only a person can help: nothing is changed but the status."""
+    run.locals = []
+    text = encode_error(error)
+    if not isinstance(error, JournalMismatchError):
+        logger.error("%s is blocked: %s", run.id, error)
+    else:
+        logger.error("%s is blocked, its journal does not fit the code: %s", run.id, error)
+
+    record = functools.partial(change, run, Status.BLOCKED, error=text, reason=str(error))
+    stop(run, record, for_good=False)
+
+
+def release(run: Run) -> None:
+    """Give the execution back for another worker, once what is under way is recorded."""
+
+    record = functools.partial(change, run, Status.PENDING)
+    if run.stopping is None and not run.ended:
+        run.stopping = record
+        run.sequencer.close()
+        run.rest()
+
+
+def stop(run: Run, then: Callable[[], None], *, for_good: bool = True) -> None:
+    """Close the frames and stop the bodies; `then` follows when nothing is under way any more.
+
+    `for_good`: the execution ends, and what it asked of the world is withdrawn.
+    """
+    if run.ended or run.abandoned:
+        return
+    if run.alarm is not None:
+        run.alarm.cancel()
+        run.alarm = None
+    run.stopping = _once(then)
+    fault = run.sequencer.close()
+    if fault is not None:
+        logger.error("%s", fault)
+    run.stop_bodies()
+    for key in run.asked:
+        if for_good and run.requests[key].status == "open":
+            run.committer.close_request(run.requests[key].id, run.id)
+    run.asked.clear()
+    run.receiving.clear()
+    run.backoffs.clear()
+    run.rest()
+
+
+def _once(then: Callable[[], None]) -> Callable[[], None]:
+    called = False
+
+    def once() -> None:
+        nonlocal called
+        if not called:
+            called = True
+            then()
+
+    return once
+
+
+def change(
+    run: Run,
+    status: Status,
+    *,
+    output: str | None = None,
+    error: str | None = None,
+    reason: str | None = None,
+    wake_at: int | None = None,
+) -> None:
+    """Have the execution's row changed; `Run.changed` hears the verdict."""
+    if run.abandoned:
+        return
+    run.flying += 1
+    if run.locals:
+        run.flush()
+    if status is not Status.WAITING:
+        run.ended = True
+    wanted = Change(
+        execution_id=run.id,
+        fence=run.fence,
+        nudges=run.nudges,
+        status=status,
+        at=run.now(),
+        output=output,
+        error=error,
+        checksum=checksum(run.execution.input, output, error),
+        reason=reason,
+        wake_at=wake_at,
+        parent_id=run.execution.parent_id if status in ENDED else None,
+    )
+    run.committer.change(run, wanted)
