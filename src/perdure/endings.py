@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure import bodies
+from perdure import bodies, errands
 from perdure.codec import checksum, encode_error
 from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
 from perdure.records import ENDED, Change, Status
@@ -46,7 +46,7 @@ def fail(run: Run, error: BaseException) -> None:
     text = encode_error(error)
 
     record = functools.partial(change, run, Status.FAILED, error=text)
-    return stop(run, functools.partial(run.worker.end_children, run, record))
+    return stop(run, functools.partial(errands.end_children, run.worker, run, record))
 
 
 def cancel(run: Run, by: str | None, reason: str | None) -> None:
@@ -54,7 +54,7 @@ def cancel(run: Run, by: str | None, reason: str | None) -> None:
     text = encode_error(ExecutionCancelledError(reason or "cancelled", execution_id=run.id))
 
     record = functools.partial(change, run, Status.CANCELLED, error=text, reason=reason)
-    stop(run, functools.partial(run.worker.end_children, run, record))
+    stop(run, functools.partial(errands.end_children, run.worker, run, record))
 
 
 def block(run: Run, error: PerdureError) -> None:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import bodies, endings, waits
+from perdure import bodies, endings, errands, waits
 from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
 from perdure.errors import LeaseLostError, PerdureError
@@ -258,7 +258,7 @@ class Run:
         for key in list(self.asked):
             request = self.requests[key]
             if request.expires_at is not None and request.expires_at <= now:
-                self.worker.expire(self, request)
+                errands.expire(self.worker, self, request)
         self.arm()
 
     # The journal --------------------------------------------------------------------------------------
@@ -487,7 +487,7 @@ class Run:
         self.forget()
         self.worker.left(self, change)
         if fault is not None:
-            self.worker.block_parked(self, fault)
+            errands.block_parked(self.worker, self, fault)
         return None
 
     def refused(self, error: BaseException) -> None:
@@ -500,7 +500,7 @@ class Run:
         self.refusals += 1
         if self.refusals > 2:
             return self.lose(LeaseLostError(f"{self.id}: the store refuses even its end: {error}"))
-        self.worker.check_owner(self, error)
+        errands.check_owner(self.worker, self, error)
 
     def fail_refused(self, error: BaseException) -> None:
         """End as failed after entries were refused."""

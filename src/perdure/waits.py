@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from perdure import errands
 from perdure.codec import CODEC, checksum, encode_error
 from perdure.errors import AlreadyExistsError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
@@ -189,7 +190,7 @@ def child_intended(run: Run, call: Call) -> None:
         return run.put(call, call.spec.kind, "failed", None, encode_error(error))
     if call.state == GONE:
         run.sequencer.gone.pop(call.key, None)
-        run.worker.cancel_child(call.extra, f"withdrawn by {run.id}")
+        errands.cancel_child(run.worker, call.extra, f"withdrawn by {run.id}")
         return run.rest()
     _child_known(run, call)
     run.rest()
@@ -259,7 +260,7 @@ def withdraw(run: Run, call: Call) -> None:
             run.sequencer.gone.pop(call.key, None)
     elif kind == "child" and run.children.pop(call.extra, None) is not None:
         run.sequencer.gone.pop(call.key, None)
-        run.worker.cancel_child(call.extra, f"withdrawn by {run.id}")
+        errands.cancel_child(run.worker, call.extra, f"withdrawn by {run.id}")
 
 
 _ENTER: dict[str, Any] = {"interrupt": _ask, RECEIVE: _receive, "send": _send, "child": _child, "start_child": _child}

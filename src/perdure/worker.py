@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
 import json
 import logging
 import os
@@ -19,12 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from perdure.cancelling import cancel
 from perdure.carrier import Carriers
-from perdure.clock import Cancellable, Clock
-from perdure.codec import checksum, encode_error
+from perdure.clock import Clock
 from perdure.committer import Committer, Created
-from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, PerdureError, StoreUnavailableError
+from perdure.errors import DecodeError, LeaseLostError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
 from perdure.records import (
@@ -33,15 +30,14 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
-    Expiry,
     Inbox,
     Receipt,
-    Request,
     Status,
     Verdict,
     WorkerRecord,
 )
 from perdure.store import Store
+from perdure.wakeups import Wakeups
 from perdure.workflow import Workflow
 
 logger = logging.getLogger("perdure")
@@ -99,15 +95,13 @@ class Worker:
         self.lost_leases = 0
         self.record = WorkerRecord(id=0)
         self.heartbeat: Heartbeat | None = None
-        self.wakes: list[int] = []
-        self._notify_left = left
+        self.wakeups = Wakeups(clock, self._due)
+        self.notify_left = left
         self._nudged: set[Run] = set()
         self._refreshing = False
         self._poke = asyncio.Event()
         self._backlog = True
         self._look_around = True
-        self._alarm: Cancellable | None = None
-        self._alarm_at: int | None = None
         self._poller: asyncio.Task[None] | None = None
 
     # Coming and going -----------------------------------------------------------------------------------
@@ -159,8 +153,7 @@ class Worker:
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.wakeups.close()
         if self.heartbeat is not None:
             await asyncio.to_thread(self.heartbeat.stop)
         if self.registered:
@@ -209,7 +202,7 @@ class Worker:
         self.runs.clear()
         self._nudged.clear()
         for run in dropped:
-            self._notify_left(run.id, None)
+            self.notify_left(run.id, None)
         if self.heartbeat is not None:
             self.heartbeat._stop.set()
             self.heartbeat = None
@@ -246,7 +239,7 @@ class Worker:
         error = task.exception()
         done(None if error is not None else task.result(), error)
 
-    async def _insist(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def insist(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Do something with the store, however long it is away."""
         pause = 0.01
         while True:
@@ -259,7 +252,7 @@ class Worker:
 
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Deliver something, however long the store is away (deliveries are idempotent by their ids)."""
-        receipt: Receipt = await self._insist(lambda: self.store.deliver(delivery, self.clock.now()))
+        receipt: Receipt = await self.insist(lambda: self.store.deliver(delivery, self.clock.now()))
         self.hint(receipt.execution_id)
         return receipt
 
@@ -329,27 +322,11 @@ class Worker:
 
     def note_wake(self, when: int | None) -> None:
         """Something will be due then: look at that time."""
-        if when is None:
-            return
-        heapq.heappush(self.wakes, when)
-        self._arm()
+        self.wakeups.add(when)
 
-    def _arm(self) -> None:
-        if not self.wakes or (self._alarm_at is not None and self._alarm_at <= self.wakes[0]):
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = self.wakes[0]
-        self._alarm = self.clock.call_at(self._alarm_at, self._woken)
-
-    def _woken(self) -> None:
-        self._alarm = self._alarm_at = None
-        now = self.clock.now()
-        while self.wakes and self.wakes[0] <= now:
-            heapq.heappop(self.wakes)
+    def _due(self) -> None:
         self._backlog = True
         self.poke()
-        self._arm()
 
     async def _poll(self) -> None:
         failing = False
@@ -442,9 +419,9 @@ class Worker:
         known = [row for row in rows if row.fence != 1 or row.nudges != 0]
         if known:
             ids = [row.id for row in known]
-            inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox(ids))
+            inboxes: dict[str, Inbox] = await self.insist(lambda: self.store.inbox(ids))
             try:
-                journals = await self._insist(lambda: self.store.load(ids))
+                journals = await self.insist(lambda: self.store.load(ids))
             except DecodeError:
                 journals = await self._load_each(known)
             self.loop.call_soon(self._begin_all, known, journals, inboxes)
@@ -454,7 +431,7 @@ class Worker:
         journals: dict[str, list[Entry] | PerdureError] = {}
         for row in rows:
             try:
-                one = await self._insist(functools.partial(self.store.load, [row.id]))
+                one = await self.insist(functools.partial(self.store.load, [row.id]))
                 journals[row.id] = one.get(row.id, [])
             except DecodeError as error:
                 journals[row.id] = error
@@ -506,7 +483,7 @@ class Worker:
 
     async def _refresh(self) -> list[tuple[Run, Inbox | None]]:
         runs, self._nudged = list(self._nudged), set()
-        inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox([run.id for run in runs]))
+        inboxes: dict[str, Inbox] = await self.insist(lambda: self.store.inbox([run.id for run in runs]))
         return [(run, inboxes.get(run.id)) for run in runs]
 
     def _refreshed(self, found: list[tuple[Run, Inbox | None]] | None, error: BaseException | None) -> None:
@@ -541,80 +518,14 @@ class Worker:
                 self.loop.call_soon(parent.rest)
         elif run.execution.parent_id is not None and change.status in ENDED:
             self.poke()
-        self._notify_left(run.id, change)
+        self.notify_left(run.id, change)
 
     def dropped(self, run: Run, error: LeaseLostError) -> None:
         """An execution turned out to be another's."""
         logger.error("%s", error)
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
-        self._notify_left(run.id, None)
-
-    def block_parked(self, run: Run, fault: FramesRefusedError) -> None:
-        """Frames of a parked execution refused to be closed: it needs a person, if nobody has claimed it since."""
-        logger.error("%s", fault)
-        text = encode_error(fault)
-        change = Change(
-            run.id, run.fence, run.nudges, Status.BLOCKED, self.clock.now(), error=text,
-            checksum=checksum(run.execution.input, None, text), reason=str(fault)
-        )
-        self.committer.change(_Parked(self, run), change)  # type: ignore[arg-type]
-
-    def expire(self, run: Run, request: Request) -> None:
-        """A request's time is over: the store decides whether an answer was first."""
-        if request.status != "open":
-            return
-        request.status = "expiring"
-        self.spawn(self.deliver(Expiry(request.id)), lambda receipt, error: self.refresh(run))
-
-    def cancel_child(self, execution_id: str, reason: str) -> None:
-        """Have a child cancelled, without waiting for it."""
-        act = functools.partial(cancel, self.store, self.clock, execution_id, "parent", reason)
-        self.spawn(self._insist(act), lambda row, error: None)
-
-    def end_children(self, run: Run, then: Callable[[], None]) -> None:
-        """Cancel the children of an execution and wait for them; then go on."""
-        if not run.has_children:
-            return then()
-
-        async def end() -> None:
-            inboxes: dict[str, Inbox] = await self._insist(lambda: self.store.inbox([run.id]))
-            for child in inboxes[run.id].children if run.id in inboxes else ():
-                if child.status not in ENDED:
-                    reason = f"its parent {run.id} ended"
-                    await self._insist(functools.partial(cancel, self.store, self.clock, child.id, "parent", reason))
-
-        self.spawn(end(), lambda result, error: None if run.abandoned else then())
-        return None
-
-    def check_owner(self, run: Run, error: BaseException) -> None:
-        """The store refused what an execution wrote: is it still ours?"""
-
-        def checked(rows: dict[str, Execution] | None, trouble: BaseException | None) -> None:
-            row = (rows or {}).get(run.id)
-            if run.abandoned:
-                return
-            if row is None or row.fence != run.fence or row.owner != self.record.id:
-                run.lose(LeaseLostError(f"{run.id}: another worker owns it; nothing of it was recorded here since"))
-            else:
-                run.fail_refused(error)
-
-        self.spawn(self._insist(lambda: self.store.get([run.id])), checked)
-
-
-class _Parked:
-    """Stands in for an execution that is out of memory while its row is blocked."""
-
-    def __init__(self, worker: Worker, run: Run) -> None:
-        self.worker = worker
-        self.run = run
-
-    def changed(self, change: Change, verdict: Verdict) -> None:
-        if verdict == Verdict.OK:
-            self.worker._notify_left(self.run.id, change)
-
-    def refused(self, error: BaseException) -> None:
-        logger.error("%s could not be blocked: %s", self.run.id, error)
+        self.notify_left(run.id, None)
 
 
 def _nothing(now: int) -> None:

@@ -34,7 +34,8 @@ with me as materialized (
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
         $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
-        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'),
+        string_to_array($15::text, $3, E'\x1e'),
         string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
         $19::text::bigint[], $20::text::bigint[]
     ) as e (
@@ -152,7 +153,8 @@ with me as materialized (
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
         $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
-        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'),
+        string_to_array($15::text, $3, E'\x1e'),
         string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
         $19::text::bigint[], $20::text::bigint[]
     ) as e (
@@ -264,7 +266,8 @@ with me as materialized (
         string_to_array($4::text, $3::text), $5::text::bigint[], $6::text::integer[],
         string_to_array($7::text, $3), string_to_array($8::text, $3), string_to_array($9::text, $3),
         $10::text::integer[], $11::text::bigint[], string_to_array($12::text, $3, E'\x1e'),
-        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'), string_to_array($15::text, $3, E'\x1e'),
+        string_to_array($13::text, $3, E'\x1e'), string_to_array($14::text, $3, E'\x1e'),
+        string_to_array($15::text, $3, E'\x1e'),
         string_to_array($16::text, $3), $17::text::bigint[], string_to_array($18::text, $3),
         $19::text::bigint[], $20::text::bigint[]
     ) as e (

@@ -1,0 +1,96 @@
+"""What an execution has its worker do for it: things that need the store, and take their time."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from perdure.cancelling import cancel
+from perdure.codec import checksum, encode_error
+from perdure.errors import FramesRefusedError, LeaseLostError
+from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Request, Status, Verdict
+
+if TYPE_CHECKING:
+    from perdure.executor import Run
+    from perdure.worker import Worker
+
+logger = logging.getLogger("perdure")
+
+
+def block_parked(worker: Worker, run: Run, fault: FramesRefusedError) -> None:
+    """Frames of a parked execution refused to be closed: it needs a person, if nobody has claimed it since."""
+    logger.error("%s", fault)
+    text = encode_error(fault)
+    change = Change(
+        run.id,
+        run.fence,
+        run.nudges,
+        Status.BLOCKED,
+        worker.clock.now(),
+        error=text,
+        checksum=checksum(run.execution.input, None, text),
+        reason=str(fault),
+    )
+    worker.committer.change(_Parked(worker, run), change)  # type: ignore[arg-type]
+
+
+def expire(worker: Worker, run: Run, request: Request) -> None:
+    """A request's time is over: the store decides whether an answer was first."""
+    if request.status != "open":
+        return
+    request.status = "expiring"
+    worker.spawn(worker.deliver(Expiry(request.id)), lambda receipt, error: worker.refresh(run))
+
+
+def cancel_child(worker: Worker, execution_id: str, reason: str) -> None:
+    """Have a child cancelled, without waiting for it."""
+    act = functools.partial(cancel, worker.store, worker.clock, execution_id, "parent", reason)
+    worker.spawn(worker.insist(act), lambda row, error: None)
+
+
+def end_children(worker: Worker, run: Run, then: Callable[[], None]) -> None:
+    """Cancel the children of an execution and wait for them; then go on."""
+    if not run.has_children:
+        return then()
+
+    async def end() -> None:
+        inboxes: dict[str, Inbox] = await worker.insist(lambda: worker.store.inbox([run.id]))
+        for child in inboxes[run.id].children if run.id in inboxes else ():
+            if child.status not in ENDED:
+                reason = f"its parent {run.id} ended"
+                await worker.insist(functools.partial(cancel, worker.store, worker.clock, child.id, "parent", reason))
+
+    worker.spawn(end(), lambda result, error: None if run.abandoned else then())
+    return None
+
+
+def check_owner(worker: Worker, run: Run, error: BaseException) -> None:
+    """The store refused what an execution wrote: is it still ours?"""
+
+    def checked(rows: dict[str, Execution] | None, trouble: BaseException | None) -> None:
+        row = (rows or {}).get(run.id)
+        if run.abandoned:
+            return
+        if row is None or row.fence != run.fence or row.owner != worker.record.id:
+            run.lose(LeaseLostError(f"{run.id}: another worker owns it; nothing of it was recorded here since"))
+        else:
+            run.fail_refused(error)
+
+    worker.spawn(worker.insist(lambda: worker.store.get([run.id])), checked)
+
+
+class _Parked:
+    """Stands in for an execution that is out of memory while its row is blocked."""
+
+    def __init__(self, worker: Worker, run: Run) -> None:
+        self.worker = worker
+        self.run = run
+
+    def changed(self, change: Change, verdict: Verdict) -> None:
+        if verdict == Verdict.OK:
+            self.worker.notify_left(self.run.id, change)
+
+    def refused(self, error: BaseException) -> None:
+        logger.error("%s could not be blocked: %s", self.run.id, error)
