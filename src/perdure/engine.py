@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,12 +43,13 @@ from perdure.records import (
     Verdict,
 )
 from perdure.schema import check
+from perdure.scope import ENGINE_THREADS
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
 from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
 from perdure.watch import MOVING, RowReader, Watch
-from perdure.worker import Worker
+from perdure.worker import FOREVER, Worker
 from perdure.workflow import REGISTRY, Workflow
 
 P = ParamSpec("P")
@@ -128,6 +130,7 @@ class Engine:
         self._build = build
         self._undo_hooks: Any = None
         self._open = False
+        self._submit: Worker | None = None
         self.worker: Worker | None = None
         self.watch: Watch
 
@@ -165,6 +168,8 @@ class Engine:
             await self.store.close()
             raise
         self._open = True
+        self._thread = threading.get_ident()
+        ENGINE_THREADS[self._thread] += 1
         return self
 
     async def _open_with_clock(self) -> None:
@@ -176,9 +181,11 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
+        ENGINE_THREADS[self._thread] -= 1
         try:
-            if self.worker is not None:
-                await self.worker.leave()
+            for worker in (self.worker, self._submit):
+                if worker is not None:
+                    await worker.leave()
             await self.watch.close()
         finally:
             if self._undo_hooks is not None:
@@ -256,22 +263,21 @@ class Engine:
 
     async def _submitter(self) -> Worker:
         """What an engine without a worker submits with: a worker that never claims."""
-        submitter = getattr(self, "_submit", None)
-        if submitter is None:
+        if self._submit is None:
             submitter = Worker(
                 self.store,
                 self.clock,
                 {},
                 queues=(),
                 concurrency=1,
-                lease=self._lease,
-                poll=1.0,
+                lease=FOREVER,
+                poll=FOREVER,
                 build=self._build or "",
                 left=self.watch.left,
             )
             await submitter._register()
             self._submit = submitter
-        return submitter
+        return self._submit
 
     async def _check_same(self, wanted: Execution) -> None:
         row = (await self.store.get([wanted.id])).get(wanted.id)

@@ -112,8 +112,9 @@ class Run:
     def begin(self, entries: list[Entry], inbox: Inbox | None) -> None:
         """Replay the journal and go on from there."""
         execution = self.execution
-        attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
+        attributes: Any = {}
         try:
+            attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
             if checksum(execution.input, execution.output, execution.error) != execution.checksum:
                 raise PerdureError(
                     f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id
@@ -131,6 +132,10 @@ class Run:
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
             sequencer.closing = True
+            self.has_children = bool(inbox.children)
+            for request in inbox.requests:
+                if request.status == "open":
+                    self.committer.close_request(request.id, self.id)
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
         sequencer.start(self.workflow.function(*args, **kwargs), self.worker.loop)
         fault = sequencer.replay()
@@ -144,6 +149,8 @@ class Run:
                 self.nudges = -1  # so that the next park looks again
         if inbox is not None:
             self._look(inbox)
+            for call in sequencer.withdrawn_before:
+                waits.withdrawn_before(self, call)
         return self.rest()
 
     def _make(self, journal: Journal | None, attributes: Any) -> None:

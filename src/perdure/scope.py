@@ -7,6 +7,9 @@ task of the private loop); in a step's body it holds that step's `Call`.
 from __future__ import annotations
 
 import asyncio
+import threading
+import warnings
+from collections import Counter
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -156,6 +159,25 @@ class Branch:
     def branch(self) -> Branch:
         self.branches += 1
         return Branch(self.body, f"{self.path}/t{self.branches}")
+
+
+class OutsideExecution(UserWarning):
+    """A step ran plainly, in a thread that belongs to no execution, while an engine is open in another."""
+
+
+ENGINE_THREADS: Counter[int] = Counter()
+"""How many engines are open in which thread: only to warn who calls a step from a thread of his own."""
+
+
+def warn_outside(name: str) -> None:
+    """Warn if a step is called outside of an execution from a thread that no engine runs in."""
+    if +ENGINE_THREADS and not ENGINE_THREADS[threading.get_ident()]:
+        warnings.warn(
+            f"{name} was called from a thread of its own: it runs, and nothing of it is recorded. Steps are recorded"
+            " when they are called from the workflow, or from the body of a step in that body's thread",
+            OutsideExecution,
+            stacklevel=3,
+        )
 
 
 CURRENT: ContextVar[Scope | Call | Branch | None] = ContextVar("perdure_current", default=None)

@@ -77,6 +77,7 @@ class Sequencer:
         self.pending: dict[str, Pending] = journal.pending if journal is not None else {}
         self.notes: list[str] = []
         self.unused: list[Entry] = []
+        self.withdrawn_before: list[Call] = []
         self.asked: set[str] = set()
         self.patches: dict[str, bool] = {}
         self.missing: tuple[str, set[str]] | None = None
@@ -145,6 +146,7 @@ class Sequencer:
                 if (fault := self._fault()) is not None:
                     return fault
                 matched = entry
+            self.withdrawn_before = [call for call in self.gone.values() if isinstance(call, Call)]
             self.gone.clear()
             self.new = [call for call in self.new if call.state == OPEN and call.key in self.open]
         self.live = True

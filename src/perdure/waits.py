@@ -143,11 +143,15 @@ def _sent(run: Run, call: Call, receipt: Receipt | None, error: BaseException | 
 # Children -------------------------------------------------------------------------------------------------
 
 
+def _child_of(run: Run, call: Call) -> str:
+    return call.spec.workflow.options_.execution_id or child_id(run.id, call.key, run.generation)
+
+
 def _child(run: Run, call: Call) -> None:
     spec = call.spec
     options = spec.workflow.options_
     run.has_children = True
-    call.extra = options.execution_id or child_id(run.id, call.key, run.generation)
+    call.extra = _child_of(run, call)
     pending = run.sequencer.pending.pop(call.key, None)
     if pending is not None and pending.intent:
         call.intent = True
@@ -261,6 +265,17 @@ def withdraw(run: Run, call: Call) -> None:
     elif kind == "child" and run.children.pop(call.extra, None) is not None:
         run.sequencer.gone.pop(call.key, None)
         errands.cancel_child(run.worker, call.extra, f"withdrawn by {run.id}")
+
+
+def withdrawn_before(run: Run, call: Call) -> None:
+    """The code gave a wait up before a crash, which may have come before the world was told."""
+    request = run.requests.get(call.key)
+    if request is not None and request.status == "open":
+        run.committer.close_request(request.id, run.id)
+    if call.spec.kind == "child":
+        row = run.child_rows.get(_child_of(run, call))
+        if row is not None and row.status not in ENDED:
+            errands.cancel_child(run.worker, row.id, f"withdrawn by {run.id}")
 
 
 _ENTER: dict[str, Any] = {"interrupt": _ask, RECEIVE: _receive, "send": _send, "child": _child, "start_child": _child}

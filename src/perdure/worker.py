@@ -51,6 +51,9 @@ BATCH = 1000
 TURN = 0.002
 """Seconds for which beginning executions keeps the event loop."""
 
+FOREVER = 1e9
+"""Seconds: the lease of who only submits, owns nothing, and so need not be taken over."""
+
 DRAIN = 10.0
 """Seconds that running bodies get when a worker leaves."""
 
@@ -124,7 +127,9 @@ class Worker:
         self.record = await self.store.register(record, self.lease)
         self.committer.belong_to(self.record.id, self.record.epoch)
         self.registered = True
-        if self.store.threaded:
+        if not self.store.inline:
+            self.clock.sync(self.record.started_at)
+        if self.store.threaded and self.poll < FOREVER:
             self.heartbeat = Heartbeat(
                 self.store,
                 self.record.id,

@@ -21,7 +21,7 @@ from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
 from perdure.retry import Retry
-from perdure.scope import CURRENT, Branch, Call, Scope
+from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
 
 P = ParamSpec("P")
@@ -131,6 +131,7 @@ class Step(_Step[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         if CURRENT.get() is None:
+            warn_outside(self.options_.name)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         return self._call(args, kwargs)  # type: ignore[no-any-return]
 
@@ -163,6 +164,7 @@ class SyncStep(_Step[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = CURRENT.get()
         if scope is None:
+            warn_outside(self.options_.name)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if isinstance(scope, Scope) or scope.body.owner != threading.get_ident():
             raise WrongFaceError(

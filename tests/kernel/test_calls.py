@@ -47,6 +47,7 @@ from perdure import (
     uuid4,
     workflow,
 )
+from perdure.scope import OutsideExecution
 from perdure.testing.clock import Clock
 
 
@@ -302,6 +303,13 @@ async def test_steps_called_outside_of_an_execution_just_run() -> None:
         await sleep(1)
     with pytest.raises(NoExecutionError):
         await interrupt("?")
+
+
+async def test_a_step_called_in_a_thread_of_ones_own_warns_while_an_engine_is_open() -> None:
+    async with Engine("memory://", workflows=[copies]):
+        with pytest.warns(OutsideExecution, match="double"):
+            assert await asyncio.to_thread(double, 2) == 4
+    assert await asyncio.to_thread(double, 2) == 4
 
 
 async def in_thread_plain() -> int:

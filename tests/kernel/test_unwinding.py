@@ -140,7 +140,9 @@ SHAPES: list[tuple[Workflow[..., Any], Any]] = [
 
 
 @pytest.mark.parametrize(("shape", "expected"), SHAPES, ids=lambda p: p.name if isinstance(p, Workflow) else "")
-async def test_every_shape_parks_without_running_user_code_and_goes_on(shape: Workflow[..., Any], expected: Any) -> None:
+async def test_every_shape_parks_without_running_user_code_and_goes_on(
+    shape: Workflow[..., Any], expected: Any
+) -> None:
     LOG.clear()
     async with Engine("memory://", workflows=[shape]) as engine:
         handle = await engine.start(shape)

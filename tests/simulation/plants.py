@@ -14,6 +14,7 @@ from perdure.clock import SECOND
 from perdure.committer import Committer
 from perdure.executor import Run
 from perdure.records import (
+    ENDED,
     Answer,
     Batch,
     Change,
@@ -82,10 +83,8 @@ class SameFence(MemoryStore):
         return rows
 
 
-class NoFence(MemoryStore):
+class NoFence(NoEpoch):
     """A change does not check its fence; the dead are not checked either."""
-
-    commit = NoEpoch.commit
 
     def _judge_change(self, change: Change, created: dict[str, Execution]) -> Verdict:
         row = self._executions.get(change.execution_id)
@@ -195,7 +194,7 @@ def acknowledges_first(patch: Patch) -> None:
 
 def starts_while_replaying(patch: Patch) -> None:
     """Bodies start at each rest of a replay."""
-    begin, replay_entry = Run.begin, Sequencer._replay_entry
+    make, replay_entry = Run._make, Sequencer._replay_entry
     runs: dict[Sequencer, Run] = {}
 
     def making(self: Run, journal: Any, attributes: Any) -> None:
@@ -211,8 +210,6 @@ def starts_while_replaying(patch: Patch) -> None:
         self.new = [c for c in self.new if c.state == OPEN and not (c.spec.kind == "step" and c.args is not None)]
         return replay_entry(self, entry)
 
-    make = Run._make
-    assert begin is not None
     patch.setattr(Run, "_make", making)
     patch.setattr(Sequencer, "_replay_entry", entry_of)
 
@@ -275,7 +272,8 @@ def cancels_too_soon(patch: Patch) -> None:
     async def cancel(store: Any, clock: Any, id: str, by: str | None, reason: str | None) -> Execution:
         await store.deliver(Wish(id, "cancel", by, reason), clock.now())
         row: Execution = (await store.get([id]))[id]
-        row.status = row.status if row.status in engine.SETTLED - {Status.WAITING} else Status.CANCELLED
+        if row.status not in ENDED:
+            row.status = Status.CANCELLED
         return row
 
     patch.setattr(engine, "cancel", cancel)

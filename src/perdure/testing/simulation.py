@@ -450,6 +450,8 @@ class Simulation:
         for process in self.processes:
             process.life.dead = process.life.frozen = False
             process.life.release()
+        for _ in range(5):  # so that each body that began is in its task, and hears of its end
+            self.loop.run_until_complete(asyncio.sleep(0))
         for _ in range(10):
             tasks = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
             if not tasks:
