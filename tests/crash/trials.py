@@ -56,13 +56,13 @@ class Trial:
 
     def look(self) -> Rows:
         """The rows now; what they hold of journals must stay."""
+        found = Rows()
         with Tables(self.url) as tables:
-            everything = tables.read()
-        found = Rows(workers=everything.workers)
-        for id in self.ids:
-            part = everything.of(id)
-            for name in ("executions", "entries", "requests", "messages"):
-                getattr(found, name).extend(getattr(part, name))
+            for id in self.ids:
+                part = tables.read(id).of(id)
+                found.workers = part.workers
+                for name in ("executions", "entries", "requests", "messages"):
+                    getattr(found, name).extend(getattr(part, name))
         self.seen.append(found)
         return found
 

@@ -7,6 +7,7 @@ with its workers, on one event loop or on several of one thread.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import TypeVar
@@ -59,6 +60,10 @@ class MemoryStore:
         self._journals: dict[str, dict[int, Entry]] = {}
         self._requests: dict[str, Request] = {}
         self._messages: dict[str, Message] = {}
+        # The same rows by execution, and the children by parent.
+        self._asked: defaultdict[str, list[Request]] = defaultdict(list)
+        self._posted: defaultdict[str, list[Message]] = defaultdict(list)
+        self._below: defaultdict[str, list[str]] = defaultdict(list)
         self._workers: dict[int, WorkerRecord] = {}
         self._signal = Signal()
 
@@ -74,6 +79,8 @@ class MemoryStore:
     def put(self, row: Execution, journal: Iterable[Entry] = ()) -> None:
         """Place an execution with its journal, as if it had been recorded. For tests and moves."""
         self._executions[row.id] = copy(row)
+        if row.parent_id is not None:
+            self._below[row.parent_id].append(row.id)
         self._journals[row.id] = {entry.seq: entry for entry in journal}
 
     # Workers --------------------------------------------------------------------------------------
@@ -144,11 +151,15 @@ class MemoryStore:
         self._refuse_duplicates(entries)
 
         self._executions.update(created)
+        for row in created.values():
+            if row.parent_id is not None:
+                self._below[row.parent_id].append(row.id)
         for entry in entries:
             self._journals.setdefault(entry.execution_id, {})[entry.seq] = entry
         for request in batch.requests:
             if request.execution_id not in refused and request.id not in self._requests:
-                self._requests[request.id] = copy(request)
+                kept = self._requests[request.id] = copy(request)
+                self._asked[request.execution_id].append(kept)
         self._close(batch, refused)
         self._take(batch, refused)
         for change, verdict in zip(batch.changes, changes, strict=True):
@@ -294,16 +305,16 @@ class MemoryStore:
             wish=row.wish,
             wish_by=row.wish_by,
             wish_reason=row.wish_reason,
-            requests=_oldest_first(r for r in self._requests.values() if r.execution_id == row.id),
+            requests=_oldest_first(self._asked.get(row.id, ())),
             messages=sorted(
-                (copy(m) for m in self._messages.values() if m.execution_id == row.id and m.taken_seq is None),
+                (copy(m) for m in self._posted.get(row.id, ()) if m.taken_seq is None),
                 key=lambda message: message.ordinal,
             ),
             children=_oldest_first(self._children(row.id)),
         )
 
     def _children(self, id: str) -> list[Execution]:
-        return [row for row in self._executions.values() if row.parent_id == id]
+        return [self._executions[child] for child in self._below.get(id, ())]
 
     async def nudged(self, worker: int) -> dict[str, int]:
         return {row.id: row.nudges for row in self._executions.values() if row.owner == worker}
@@ -350,7 +361,8 @@ class MemoryStore:
         if row.status in ENDED:
             return Receipt(Verdict.ENDED, row.id)
         kept = self._messages[message.id] = copy(message)
-        kept.ordinal = 1 + max((m.ordinal for m in self._messages.values() if m.execution_id == row.id), default=0)
+        kept.ordinal = 1 + len(self._posted[row.id])
+        self._posted[row.id].append(kept)
         kept.taken_seq, kept.created_at = None, now
         self._nudge(row, now)
         return Receipt(Verdict.OK, row.id)
@@ -379,8 +391,8 @@ class MemoryStore:
     def _cancel(self, row: Execution, now: int) -> None:
         self._move(row, Status.CANCELLED, now)
         row.owner, row.fence, row.wake_at, row.reason = None, row.fence + 1, None, row.wish_reason
-        for request in self._requests.values():
-            if request.execution_id == row.id and request.status == "open":
+        for request in self._asked.get(row.id, ()):
+            if request.status == "open":
                 request.status, request.decided_at = "withdrawn", now
         if row.parent_id is not None:
             self._nudge_parent(row.parent_id, now)
@@ -453,12 +465,10 @@ class MemoryStore:
         status: str | None = "open",
         limit: int = 1000,
     ) -> list[Request]:
-        return _oldest_first(
-            request
-            for request in self._requests.values()
-            if (request.id in ids or request.execution_id in execution_ids or not (ids or execution_ids))
-            and status in (None, request.status)
-        )[:limit]
+        named = {i: self._requests[i] for i in ids if i in self._requests}
+        named |= {request.id: request for execution in execution_ids for request in self._asked.get(execution, ())}
+        wanted = named if ids or execution_ids else self._requests
+        return _oldest_first(request for request in wanted.values() if status in (None, request.status))[:limit]
 
     async def tree(self, execution_id: str) -> list[Execution]:
         found, heads = [], [execution_id]

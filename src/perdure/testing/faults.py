@@ -37,9 +37,9 @@ class Faults:
     """How often what goes wrong. All shares are from 0 to 1 of the calls, times in seconds.
 
     `unavailable`: the store cannot be reached, nothing was done. `unknown`: a commit, claim or delivery breaks,
-    before or after it was done, or is still on its way. `slow`: a message takes up to `longest`. `deaf`: a hint is lost.
-    `killed`: the process dies at a commit, just before or just after it. `stops`: processes that live through their
-    time are frozen, cut off from heartbeats, or cut off altogether now and then.
+    before or after it was done, or is still on its way. `slow`: a message takes up to `longest`. `deaf`: a hint is
+    lost. `killed`: the process dies at a commit, just before or just after it. `stops`: processes are killed, leave,
+    are frozen, cut off from heartbeats, or cut off altogether now and then.
     """
 
     unavailable: float = 0.02

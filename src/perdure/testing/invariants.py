@@ -17,6 +17,7 @@ from perdure.records import (
     Entry,
     Execution,
     Post,
+    Receipt,
     Settle,
     Status,
     Verdict,
@@ -146,7 +147,9 @@ class Watcher:
             if verdict is Verdict.OK:
                 if change.fence != self.fences.get(change.execution_id, 0):
                     now = self.fences.get(change.execution_id)
-                    self._broken(f"I10 {change.execution_id} was changed under fence {change.fence}, it stands at {now}")
+                    self._broken(
+                        f"I10 {change.execution_id} was changed under fence {change.fence}, it stands at {now}"
+                    )
                 if change.status is Status.WAITING and change.nudges != self.nudges[change.execution_id]:
                     self._broken(
                         f"I21 {change.execution_id} parked knowing {change.nudges} nudges of"
@@ -340,11 +343,10 @@ def _requests(history: History) -> Iterator[str]:
                     yield f"I20 {entry.key} of {id} took {entry.output}; its request got {found.answer}"
     firsts: dict[str, str] = {}
     for event in history.events:
-        if isinstance(event, Delivered) and isinstance(event.delivery, Answer):
-            if event.receipt.verdict is Verdict.OK:
-                first = firsts.setdefault(event.delivery.request_id, event.delivery.value)
-                if first != event.delivery.value:
-                    yield f"I18 {event.delivery.request_id} took a second answer"
+        match event:
+            case Delivered(delivery=Answer() as answer, receipt=Receipt(verdict=Verdict.OK)):
+                if firsts.setdefault(answer.request_id, answer.value) != answer.value:
+                    yield f"I18 {answer.request_id} took a second answer"
 
 
 def _messages(history: History) -> Iterator[str]:
@@ -358,9 +360,9 @@ def _messages(history: History) -> Iterator[str]:
     for event in history.events:
         if isinstance(event, Acknowledged) and event.what == "signal" and event.subject not in kept:
             yield f"I22 the message {event.subject} was acknowledged and is lost"
-        if isinstance(event, Delivered) and isinstance(event.delivery, Post):
-            if event.receipt.verdict is Verdict.OK and event.delivery.message.id not in kept:
-                yield f"I22 the message {event.delivery.message.id} was delivered and is lost"
+        match event:
+            case Delivered(delivery=Post(message), receipt=Receipt(verdict=Verdict.OK)) if message.id not in kept:
+                yield f"I22 the message {message.id} was delivered and is lost"
     ordinals = {(m.execution_id, json.loads(m.value)): (m.name, m.ordinal) for m in kept.values()}
     for id, journal in history.dump.journals.items():
         taken = [e for e in journal if e.kind == "receive" and (id, e.seq) not in unused and e.output is not None]
@@ -444,5 +446,3 @@ def _idempotency(history: History) -> Iterator[str]:
                 yield f"I3 {place} has two idempotency keys"
     if len(set(keys.values())) != len(keys):
         yield "I3 an idempotency key is not unique"
-
-

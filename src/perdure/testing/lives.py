@@ -76,7 +76,8 @@ class Life:
         """Have this process do something. Raises `KilledError` if it dies meanwhile."""
         task = self.spawn(work)
         task.add_done_callback(_retrieve)
-        await asyncio.wait({task, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [task, self.ended]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise KilledError(self.name)
@@ -98,13 +99,13 @@ def _keeps(handle: Any) -> bool:
 class _Handle(asyncio.Handle):
     def _run(self) -> None:
         if not _keeps(self):
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class _TimerHandle(asyncio.TimerHandle):
     def _run(self) -> None:
         if not _keeps(self):
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class _Alarm:
@@ -185,7 +186,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ready.append(handle)  # type: ignore[attr-defined]
         return handle
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
         timer = _TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
         timer._scheduled = True  # type: ignore[attr-defined]

@@ -102,7 +102,7 @@ async def simulated(plan: list[Any]) -> Any:
     return await perform(plan)
 
 
-_STEPS = {"work": work, "tried": tried, "hasty": hasty, "mark": mark, "outer": outer, "pay": pay}
+_STEPS: dict[str, Any] = {"work": work, "tried": tried, "hasty": hasty, "mark": mark, "outer": outer, "pay": pay}
 
 
 async def perform(plan: Plan) -> Any:

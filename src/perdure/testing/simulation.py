@@ -219,7 +219,7 @@ class Simulation:
         for row in page.items:
             if row.status not in ENDED:
                 self.history.faults.append(
-                    f"I21 {row.id} never ended: it is {row.status}, owner {row.owner}, wakes {row.wake_at}: {row.reason}"
+                    f"I21 {row.id} never ended: it is {row.status}, owner {row.owner}, wakes {row.wake_at}"
                 )
         for execution, actor in zip(self.plans, actors, strict=False):
             if not actor.done():
@@ -311,7 +311,9 @@ class Simulation:
         """Starts an execution, sends it what it needs, perhaps cancels it, and waits for its end."""
         rng = self.rng
         await asyncio.sleep(rng.uniform(0.0, CHAOS * 0.6))
-        while not any(await asyncio.gather(*[self._start(execution) for _ in range(rng.choice([1, 1, 2, 3]))])):
+        done = False
+        while not done:
+            done = any(await asyncio.gather(*[self._start(execution) for _ in range(rng.choice([1, 1, 2, 3]))]))
             await asyncio.sleep(0.2)
         if rng.random() < 0.2:
             await self._start(execution, ["seq", ["other", 0]])
