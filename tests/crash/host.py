@@ -31,7 +31,7 @@ from perdure.records import ENDED
 from tests.crash import flows, ledger
 from tests.crash.plants import PLANTS
 
-LOOK = 0.01
+LOOK = 0.02
 """Seconds between two looks at what is asked."""
 
 

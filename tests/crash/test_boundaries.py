@@ -13,7 +13,7 @@ import pytest
 from tests.crash.processes import Servers
 from tests.crash.trials import Reference, Trial
 
-PARTS = 8
+PARTS = 12
 
 pytestmark = pytest.mark.slow
 

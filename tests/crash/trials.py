@@ -32,6 +32,7 @@ class Trial:
         if url.startswith("sqlite"):
             url = f"sqlite:///{self.folder}/perdure.db"
         self.url = url
+        self.tables = Tables(url)
         self.job = Job(url, list(self.ids), queue=name, **settings)
         self.dead: list[int] = []
         self.seen: list[Rows] = []
@@ -57,18 +58,18 @@ class Trial:
     def look(self) -> Rows:
         """The rows now; what they hold of journals must stay."""
         found = Rows()
-        with Tables(self.url) as tables:
-            for id in self.ids:
-                part = tables.read(id).of(id)
-                found.workers = part.workers
-                for name in ("executions", "entries", "requests", "messages"):
-                    getattr(found, name).extend(getattr(part, name))
+        for id in self.ids:
+            part = self.tables.read(id).of(id)
+            found.workers = part.workers
+            for name in ("executions", "entries", "requests", "messages"):
+                getattr(found, name).extend(getattr(part, name))
         self.seen.append(found)
         return found
 
     def wrong(self, reference: Reference | None = None, results: Sequence[dict[str, Any]] = ()) -> list[str]:
         """Which promises were broken, now that all has ended. Empty if none was."""
-        end = self.look()
+        with self.tables:
+            end = self.look()
         found = [*broken(ledger.read(self.book), end)]
         for earlier in self.seen[:-1]:
             found += shrunk(earlier, end)
