@@ -35,10 +35,14 @@ class Report:
     def __init__(self) -> None:
         self.missed = 0
 
-    def line(self, name: str, value: float, unit: str, *, least: float | None = None, most: float | None = None) -> None:
+    def line(
+        self, name: str, value: float, unit: str, *, least: float | None = None, most: float | None = None
+    ) -> None:
         """A figure, and the bound that it must keep."""
         ok = (least is None or value >= least) and (most is None or value <= most)
-        bound = f"at least {least:,g}" if least is not None else f"at most {most:,g}" if most is not None else "reported"
+        bound = (
+            f"at least {least:,g}" if least is not None else f"at most {most:,g}" if most is not None else "reported"
+        )
         mark = "  " if least is None and most is None else "ok" if ok else "MISSED"
         print(f"{mark:6} {name:<66} {value:>12,.2f} {unit:<8} ({bound})", flush=True)
         self.missed += not ok
@@ -70,14 +74,19 @@ async def rates(report: Report, name: str, url: str, raw_commits: Callable[[int]
             cpu.append((time.process_time() - before) / steps * 1e6)
             ratios.append(alone / took)
             rate.append(steps / took)
-        report.line(f"{name}: steps of one execution / raw single-row commits", statistics.median(ratios), "", least=0.5)
+        report.line(
+            f"{name}: steps of one execution / raw single-row commits", statistics.median(ratios), "", least=0.5
+        )
         report.line(f"{name}: steps of one execution", statistics.median(rate), "steps/s")
         report.line(f"{name}: CPU of a plain step, commit included", statistics.median(cpu), "us")
         for _ in range(ROUNDS + 2):
             took = await timed(lambda: asyncio.gather(*[engine.run(many, 10) for _ in range(500)]))
             speeds.append(5000 / took)
         report.line(
-            f"{name}: 500 executions of 10 steps, first start to last result", statistics.median(speeds), "steps/s", least=30_000
+            f"{name}: 500 executions of 10 steps, first start to last result",
+            statistics.median(speeds),
+            "steps/s",
+            least=30_000,
         )
         report.line(f"{name}: the same, best round", max(speeds), "steps/s")
 
@@ -169,7 +178,9 @@ def recovery(report: Report, name: str, url: str, folder: Path) -> None:
         second = child(url, execution, -1, BEACON=str(path), LEASE="1")
         second.wait()
         took.append(next(at for i, pid, at in beacons(path) if pid == second.pid) - began)
-    report.line(f"{name}: 5,000 recorded steps, process start to the next new step", statistics.median(took), "s", most=0.5)
+    report.line(
+        f"{name}: 5,000 recorded steps, process start to the next new step", statistics.median(took), "s", most=0.5
+    )
 
 
 def takeover(report: Report, url: str, folder: Path) -> None:
