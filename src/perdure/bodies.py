@@ -41,7 +41,7 @@ def enter(run: Run, call: Call) -> None:
     if spec.intent and not call.intent:
         call.intent = True
         call.started_at = run.now()
-        return run.put(call, INTENT, "open", None, None)
+        return run.put(call, INTENT, "open", f'"{spec.kind}"', None)
     start(run, call)
 
 
@@ -109,7 +109,7 @@ def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any])
     else:
         error = task.exception()
     if isinstance(error, FATAL):
-        return run.worker.give_up(error)
+        return run.worker.give_up(run, error)
     if call.stopped == "timeout" and (error is not None or task.cancelled() or not call.spec.is_async):
         # A thread cannot be stopped: whatever it came to after its time, the attempt timed out.
         seconds = call.spec.options.timeout / SECOND
@@ -142,7 +142,7 @@ def _succeeded(run: Run, call: Call, value: Any) -> None:
 def failed(run: Run, call: Call, error: BaseException) -> None:
     """An attempt failed: tried again later, or the step's outcome."""
     if isinstance(error, FATAL):
-        return run.worker.give_up(error)
+        return run.worker.give_up(run, error, onward=True)
     wait = None
     if call.state != GONE and call.stopped != "cancel" and not isinstance(error, EncodeError):
         wait = delay(call.spec.options.retry, call.attempt, error, run.worker.clock.jitter())

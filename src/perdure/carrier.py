@@ -107,7 +107,7 @@ def _first(carrier: Carrier, coroutine: Any, call: Call | None) -> Outcome | Non
     except StopIteration as end:
         CURRENT.reset(token)
         return True, end.value
-    except (Exception, asyncio.CancelledError) as error:
+    except BaseException as error:
         CURRENT.reset(token)
         return False, error
     carrier.coroutine = coroutine

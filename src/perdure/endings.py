@@ -42,7 +42,7 @@ def end(run: Run) -> None:
 def fail(run: Run, error: BaseException) -> None:
     """The execution failed: its children are cancelled, then its end is recorded."""
     if isinstance(error, bodies.FATAL):
-        return run.worker.give_up(error)
+        return run.worker.give_up(run, error)
     text = encode_error(error)
 
     record = functools.partial(change, run, Status.FAILED, error=text)

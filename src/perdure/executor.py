@@ -20,7 +20,7 @@ from perdure.journal import ATTEMPT, INTENT, NOTE, RECEIVE, TIMER, Journal, fold
 from perdure.loop import Timer
 from perdure.nested import nested
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
-from perdure.scope import GONE, OPEN, STARTED, Branch, Call
+from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer
 from perdure.workflow import Workflow
 
@@ -214,6 +214,10 @@ class Run:
             return self.fail(sequencer.stuck())
         if self.worker.is_local_any(self.children):
             return None  # a child in this worker's memory will end or park soon
+        lost = [c.key for c in sequencer.open.values() if c.spec.kind in _BODIES and c.state != BACKOFF]
+        if lost:  # parking now would forget them: whatever the cause, wait for another worker instead
+            logger.error("%s: nothing runs for %s, which is a defect of Perdure; releasing it", self.id, lost)
+            return endings.release(self)
         wake = self._wake_at()
         if wake is not None and wake < self.now() + STAY:
             return self.arm()
@@ -233,7 +237,8 @@ class Run:
         for timer in sequencer.timers.values():
             if timer.deadline is None:
                 ahead = max(0, round(timer.requested * 1_000_000) - sequencer.time)
-                timer.deadline = self.now() + ahead
+                timer.set_at = self.now()
+                timer.deadline = timer.set_at + ahead
                 self._local(timer.key, TIMER, "set", str(timer.deadline))
         self.arm()
 
@@ -321,7 +326,7 @@ class Run:
             self.flush()
         self.seq += 1
         self.flying += 1
-        entry = self._entry(timer.key, TIMER, "completed", None, timer.deadline or 0)
+        entry = self._entry(timer.key, TIMER, "completed", None, timer.set_at)
         self.committer.items.append((self, timer, entry))
         self.committer.kick()
 

@@ -56,6 +56,7 @@ class Timer:
         "loop",
         "ordinal",
         "requested",
+        "set_at",
     )
 
     def __init__(
@@ -68,6 +69,7 @@ class Timer:
         self.args = args
         self.context = context
         self.deadline: int | None = None
+        self.set_at = 0
         self.fired = False  # its firing is on its way into the journal
         loop.timers += 1
         self.ordinal = loop.timers

@@ -68,7 +68,7 @@ async def _run(run: Run, body: Call, call: Call) -> Any:
         call.attempt = pending.failures + 1
     if not body.intent:
         body.intent = True
-        await run.put_inner(body, INTENT, "open", None, None)
+        await run.put_inner(body, INTENT, "open", f'"{body.spec.kind}"', None)
     options = call.spec.options
     while True:
         call.started_at = run.now()

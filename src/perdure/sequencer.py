@@ -163,6 +163,7 @@ class Sequencer:
                 return key in self.gone
             if entry.status == "set":
                 timer.deadline = int(entry.output or 0)
+                timer.set_at = entry.started_at
                 return True
             self.fire(timer, entry.completed_at)
             return True

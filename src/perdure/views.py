@@ -89,12 +89,18 @@ def history(entries: list[Entry]) -> list[HistoryEntry]:
         first = views[0]
         result.append(
             HistoryEntry(
-                first.seq, key, "step" if first.kind in (INTENT, ATTEMPT) else first.kind, first.name, "open",
+                first.seq, key, _open_kind(first), first.name, "open",
                 1 + max((v.attempt for v in views if v.kind == ATTEMPT), default=0), first.input, None, None, None,
                 first.started_at, None, first.build, first.fence, tuple(views),
             )
         )  # fmt: skip
     return result
+
+
+def _open_kind(first: HistoryEntry) -> str:
+    if first.kind == INTENT:
+        return str(first.output or "step")  # an intent says what it is the intent of
+    return "step" if first.kind == ATTEMPT else first.kind
 
 
 def _with(view: HistoryEntry, attempts: list[HistoryEntry]) -> HistoryEntry:

@@ -53,9 +53,9 @@ def _ask(run: Run, call: Call) -> None:
         )
         run.requests[call.key] = request
         run.committer.ask(request)
-    elif request.status != "open":
-        return _answered(run, call, request)
     call.started_at = request.created_at
+    if request.status != "open":
+        return _answered(run, call, request)
     run.asked[call.key] = call
     if request.expires_at is not None:
         run.arm()
@@ -176,7 +176,7 @@ def _child(run: Run, call: Call) -> None:
         created_at=now,
         updated_at=now,
     )
-    run.put(call, INTENT, "open", None, None)
+    run.put(call, INTENT, "open", f'"{spec.kind}"', None)
     run.worker.create(execution, spec.workflow, functools.partial(_child_created, run, call))
 
 

@@ -179,11 +179,19 @@ class Worker:
             await asyncio.sleep(0.002)
         timer.cancel()
 
-    def give_up(self, error: BaseException) -> None:
-        """The process is going down (Ctrl-C, exit, no memory): record nothing more of what runs, claim no more."""
+    def give_up(self, run: Run, error: BaseException, *, onward: bool = False) -> None:
+        """The process is going down (Ctrl-C, exit, no memory): record nothing more of what runs, claim no more.
+
+        `onward`: nobody else has seen the error yet; it leaves through the event loop.
+        """
         self.fatal = error
         self.draining = True
         logger.critical("worker %s stops: %r in a step; what ran is not recorded and runs again", self.record.id, error)
+        run.abandon()
+        self.runs.pop(run.id, None)
+        self.notify_left(run.id, None)
+        if onward:
+            self.loop.call_soon(_raise, error)
 
     def _declared_dead(self, worker: int) -> None:
         if worker == self.record.id:
@@ -531,6 +539,10 @@ class Worker:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
         self.notify_left(run.id, None)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _nothing(now: int) -> None:

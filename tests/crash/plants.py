@@ -60,9 +60,7 @@ def forget_outcome(engine: Engine) -> None:
             if entries and is_outcome(entries[-1]) and entries[-1].kind == "step":
                 last = entries.pop()
                 with sqlite3.connect(store.path, timeout=20) as connection:
-                    connection.execute(
-                        "delete from step_executions where execution_id = ? and seq = ?", (id, last.seq)
-                    )
+                    connection.execute("delete from step_executions where execution_id = ? and seq = ?", (id, last.seq))
         return journals
 
     store.load = load

@@ -117,7 +117,9 @@ def _outcomes(rows: Rows) -> dict[tuple[str, str], Row]:
 def _entered(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
     entered = [line for line in lines if line.what == ENTER]
     visits = Counter((e.execution, e.key, e.attempt, e.fence) for e in entered)
-    yield from (f"I3: {place} (execution, key, attempt, fence) entered {n} times" for place, n in visits.items() if n > 1)
+    yield from (
+        f"I3: {place} (execution, key, attempt, fence) entered {n} times" for place, n in visits.items() if n > 1
+    )
     outcomes = _outcomes(rows)
     failures: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
     for entry in rows.entries:

@@ -95,7 +95,9 @@ class Tables:
         return self._runner.run(self._lock_all())
 
     async def _lock_all(self) -> bool:
-        tables = [row["tablename"] for row in await self._fetch("select tablename from pg_tables where schemaname = 'public'")]
+        tables = [
+            row["tablename"] for row in await self._fetch("select tablename from pg_tables where schemaname = 'public'")
+        ]
         try:
             async with self._connection.transaction():
                 for table in tables:

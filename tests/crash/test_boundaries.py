@@ -18,7 +18,6 @@ PARTS = 12
 pytestmark = pytest.mark.slow
 
 
-
 def kill_everywhere(
     servers: Servers, reference: Reference, folder: Path, url: str, numbers: Sequence[int], **settings: Any
 ) -> tuple[int, list[str]]:

@@ -15,7 +15,7 @@ from tests.crash.rows import Rows, Tables
 
 ID = "edited"
 
-HEAD = '''
+HEAD = """
 from perdure import current, interrupt, patched, sleep, step, workflow
 from tests.crash import flows, ledger
 
@@ -43,7 +43,7 @@ async def reserve(what: str) -> str:
 @workflow(name="edited")
 async def edited(x: str) -> list[str]:
     out: list[str] = []
-'''
+"""
 OLD = [
     '    out.append(await ask("first"))',
     '    out.append(await book("hotel"))',

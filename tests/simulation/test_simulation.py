@@ -16,6 +16,9 @@ FIRST, _, LAST = os.environ.get("PERDURE_SEEDS", "0:200").rpartition(":")
 SEEDS = range(int(FIRST or 0), int(LAST))
 AT_ONCE = 20
 
+# Branches that end before they began leave coroutines of the plan behind that nobody awaited.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
 
 @pytest.mark.parametrize("first", SEEDS[::AT_ONCE])
 def test_nothing_is_broken(first: int) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from perdure.demo import ledger
 
@@ -40,7 +39,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{quote(str(self.database))}"
+        return f"sqlite:///{self.database}"
 
     def clear(self) -> None:
         """Remove what an earlier demo left, and nothing else."""

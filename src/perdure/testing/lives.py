@@ -165,8 +165,10 @@ class _Selector(selectors.SelectSelector):
             self.turns = 0
             raise StuckError("it spins: it is always busy, and time does not pass")
         if timeout is None or timeout > 0:
-            self.turns = 0
+            before = self.clock.now()
             self.clock.move(timeout)
+            if self.clock.now() > before:
+                self.turns = 0
         return []
 
 
