@@ -76,7 +76,7 @@ def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:
     task = outcome
     assert isinstance(task, asyncio.Task)
     run.bodies += 1
-    run.working.add(call)
+    run.working[call] = None
     call.task = task
     timer = None
     timeout = call.spec.options.timeout
@@ -94,7 +94,7 @@ def _time_out(call: Call) -> None:
 
 def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
     run.bodies -= 1
-    run.working.discard(call)
+    run.working.pop(call, None)
     call.task = None
     if timer is not None:
         timer.cancel()
@@ -103,6 +103,8 @@ def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any])
             task.exception()
         return
     if task.cancelled():
+        if call.stopped is None and run.worker.is_going_down():
+            return run.release()  # everything is being cancelled: that says nothing about the step
         if call.stopped is None:
             return failed(run, call, asyncio.CancelledError())  # the body raised it by itself
         error: BaseException | None = None

@@ -31,6 +31,10 @@ async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, 
         inbox = (await store.inbox([execution_id]))[execution_id]
         receipt = await store.deliver(Settle(execution_id), clock.now()) if _childless(inbox.children) else receipt
         if receipt.verdict in (Verdict.OK, Verdict.ENDED) and _childless(inbox.children):
+            # The last thing that its owner did may have been to start a child.
+            for child in (await store.inbox([execution_id]))[execution_id].children:
+                if child.status not in ENDED:
+                    await cancel(store, clock, child.id, by, reason)
             continue
         if row.owner is None:
             for child in inbox.children:

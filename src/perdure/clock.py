@@ -61,6 +61,7 @@ class SystemClock:
     """The process's own clock; once a server told its time, that time carried on monotonically."""
 
     def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None  # where alarms ring; the running one if it is not set
         self._offset: int | None = None
         self._random = random.Random()
 
@@ -75,7 +76,7 @@ class SystemClock:
 
     def call_at(self, when: int, callback: Callable[[], None], *, lazily: bool = False) -> Cancellable:
         delay = max(0.0, (when - self.now()) / SECOND)
-        return asyncio.get_running_loop().call_later(delay, callback)
+        return (self.loop or asyncio.get_running_loop()).call_later(delay, callback)
 
     async def sleep(self, seconds: float, *, lazily: bool = False) -> None:
         await asyncio.sleep(seconds)

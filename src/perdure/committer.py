@@ -117,6 +117,8 @@ class Committer:
         """Commit for this worker from now on."""
         self.worker, self.epoch, self.dead = worker, epoch, False
         self.prefix = f"{worker}.{epoch}.{self.clock.random_bytes(4).hex()}."
+        for execution, _ in self.work.creates:
+            self._rename(execution)
 
     # Gathering ----------------------------------------------------------------------------------------
 
@@ -182,8 +184,10 @@ class Committer:
     def _take(self) -> tuple[Work, Batch]:
         work = self.work
         self._gather_into(Work())
-        if work.changes and len(work.changes) > 1:
+        if len(work.changes) > 1:
             self._postpone(work)
+        if len(work.creates) > 1:
+            self._postpone_repeats(work)
         self.tokens += 1
         work.token = f"{self.prefix}{self.tokens}"
         self.batches += 1
@@ -197,6 +201,14 @@ class Committer:
             if later:
                 work.changes = [c for c in work.changes if c[1].execution_id not in parents]
                 self.work.changes.extend(later)
+
+    def _postpone_repeats(self, work: Work) -> None:
+        """Of several creates of one id, all but the first go into the next batch: there they meet a recorded row."""
+        seen: set[str] = set()
+        later = [c for c in work.creates if c[0].id in seen or seen.add(c[0].id)]  # type: ignore[func-returns-value]
+        if later:
+            work.creates = [c for c in work.creates if c not in later]
+            self.work.creates.extend(later)
 
     def _batch(self, work: Work) -> Batch:
         return Batch(
@@ -266,7 +278,23 @@ class Committer:
 
     # Answers --------------------------------------------------------------------------------------------
 
+    def _is_stale(self, work: Work) -> bool:
+        """Was it sent under an earlier name? Its runs are dropped; what is to be started goes on under the new one."""
+        if not work.token or work.token.startswith(self.prefix):
+            return False
+        for execution, created in work.creates:
+            if execution.parent_id is None:
+                self._rename(execution)
+                self.work.creates.append((execution, created))
+        return True
+
+    def _rename(self, execution: Execution) -> None:
+        if execution.owner is not None:
+            execution.owner = self.worker
+
     def _answered(self, work: Work, verdicts: Verdicts) -> None:
+        if self._is_stale(work):
+            return None
         self.tries = 0
         if self.complained:
             self.complained = False
@@ -290,6 +318,8 @@ class Committer:
         return None
 
     def _failed(self, work: Work, error: BaseException) -> None:
+        if self._is_stale(work):
+            return self._rest()
         if isinstance(error, CommitUnknownError):
             self._complain(error)
             task = self.loop.create_task(self._settle(work))
@@ -324,6 +354,9 @@ class Committer:
 
     def _again(self, work: Work) -> None:
         if self.dead:
+            self.work.creates[:0] = [c for c in work.creates if c[0].parent_id is None]
+            return self._rest()
+        if self._is_stale(work):
             return self._rest()
         self._merge(work)
         if self.inline:

@@ -96,7 +96,7 @@ def stop(run: Run, then: Callable[[], None], *, for_good: bool = True) -> None:
         logger.error("%s", fault)
     run.stop_bodies()
     for key in run.asked:
-        if for_good and run.requests[key].status == "open":
+        if for_good and run.requests[key].status in ("open", "expiring"):
             run.committer.close_request(run.requests[key].id, run.id)
     run.asked.clear()
     run.receiving.clear()
@@ -133,6 +133,8 @@ def change(
         run.flush()
     if status is not Status.WAITING:
         run.ended = True
+    else:
+        run.parking = True
     wanted = Change(
         execution_id=run.id,
         fence=run.fence,

@@ -142,6 +142,7 @@ class Engine:
         self._workflows = _registered(self._given)
         try:
             if isinstance(self.clock, SystemClock):
+                self.clock.loop = asyncio.get_running_loop()
                 await self.store.open()
             else:
                 await self._open_with_clock()

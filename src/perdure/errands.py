@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from perdure.cancelling import cancel
 from perdure.codec import checksum, encode_error
 from perdure.errors import FramesRefusedError, LeaseLostError
-from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Request, Status, Verdict
+from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Receipt, Request, Status, Verdict
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -41,7 +41,14 @@ def expire(worker: Worker, run: Run, request: Request) -> None:
     if request.status != "open":
         return
     request.status = "expiring"
-    worker.spawn(worker.deliver(Expiry(request.id)), lambda receipt, error: worker.refresh(run))
+
+    def expired(receipt: Receipt | None, error: BaseException | None) -> None:
+        if receipt is not None and receipt.verdict == Verdict.GONE:
+            request.status = "open"  # it is not recorded yet
+            return run.arm()
+        return worker.refresh(run)
+
+    worker.spawn(worker.deliver(Expiry(request.id)), expired)
 
 
 def cancel_child(worker: Worker, execution_id: str, reason: str) -> None:

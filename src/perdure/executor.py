@@ -61,6 +61,7 @@ class Run:
         "messages",
         "now",
         "nudges",
+        "parking",
         "receiving",
         "refusals",
         "requests",
@@ -101,10 +102,11 @@ class Run:
         self.child_rows: dict[str, Execution] = {}
         self.alarm: Any = None
         self.stopping: Callable[[], None] | None = None
-        self.working: set[Call] = set()
+        self.working: dict[Call, None] = {}
         self.refusals = 0
         self.has_children = False
         self.ended = False
+        self.parking = False  # a park is on its way: until its verdict, this worker may be the owner no more
         self.abandoned = False
 
     # Beginning ----------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ class Run:
                         bodies.enter(self, call)
                     else:
                         waits.enter(self, call)
-            if self._is_stopping():
+            if self._is_stopping() or self.abandoned:
                 return self.rest()
         if not self.bodies and not self.flying:
             self._idle()
@@ -249,13 +251,14 @@ class Run:
             self.alarm = None
         times = [t.deadline for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None]
         times += [call.wake for call in self.backoffs.values()]
-        times += [at for key in self.asked if (at := self.requests[key].expires_at) is not None]
+        waiting = (self.requests[key] for key in self.asked)
+        times += [r.expires_at for r in waiting if r.expires_at is not None and r.status == "open"]
         if times:
             self.alarm = self.worker.clock.call_at(min(times), self._due)
 
     def _due(self) -> None:
         self.alarm = None
-        if self.abandoned or self.ended or self.stopping is not None:
+        if self.abandoned or self.ended or self.parking or self.stopping is not None:
             return
         now = self.now()
         due = [
@@ -380,6 +383,8 @@ class Run:
             self.rest()
         elif not subject.done():
             subject.set_result(entry)
+        else:  # its body was cancelled meanwhile
+            self.rest()
 
     def _dropped(self, call: Call) -> None:
         if call.state == GONE:
@@ -444,7 +449,7 @@ class Run:
 
     def refreshed(self, inbox: Inbox) -> None:
         """The inbox was read again."""
-        if self.abandoned or self.ended or inbox.nudges < self.nudges:
+        if self.abandoned or self.ended or self.parking or inbox.nudges < self.nudges:
             return
         if self.stopping is None and inbox.wish == "cancel":
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
@@ -486,9 +491,11 @@ class Run:
     def changed(self, change: Change, verdict: Verdict) -> None:
         """The store's verdict on a change of the execution's row."""
         self.flying -= 1
+        self.parking = False
         if self.abandoned:
             return
         if verdict == Verdict.NUDGED:
+            self.arm()
             return self.worker.refresh(self)
         if verdict != Verdict.OK:
             return self.lose(

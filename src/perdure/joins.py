@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Coroutine
+import inspect
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,7 +36,15 @@ async def gather(*calls: Awaitable[T], limit: int | None = None) -> list[T]:
             task.cancel()
         if rest:
             await asyncio.wait(rest)
+        _close(calls)
         raise
+
+
+def _close(calls: Iterable[Awaitable[Any]]) -> None:
+    """Calls whose task was cancelled before it began were withdrawn, not forgotten: no warning."""
+    for call in calls:
+        if inspect.iscoroutine(call) and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+            call.close()
 
 
 async def _gated(gate: asyncio.Semaphore | None, call: Awaitable[T]) -> T:
@@ -94,4 +103,5 @@ async def race(**calls: Awaitable[Any]) -> Won:
         scope.sequencer.check_local(RACE, key, f'"{winner}"')
     if losers:
         await asyncio.wait(losers)
+    _close(calls.values())
     return Won(winner, await tasks[winner])

@@ -58,6 +58,8 @@ def nested(
 
 
 async def _run(run: Run, body: Call, call: Call) -> Any:
+    if run.abandoned:  # what is recorded is forgotten here already
+        raise asyncio.CancelledError
     recorded = run.inner.get(call.key)
     if recorded is not None and recorded.input == call.input:
         if recorded.status == "completed":

@@ -7,6 +7,7 @@ read when the execution is claimed and whenever its row was nudged. The outcome 
 from __future__ import annotations
 
 import functools
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from perdure import errands
@@ -52,7 +53,7 @@ def _ask(run: Run, call: Call) -> None:
             created_at=now,
         )
         run.requests[call.key] = request
-        run.committer.ask(request)
+        run.committer.ask(copy(request))  # ours is marked when it expires
     call.started_at = request.created_at
     if request.status != "open":
         return _answered(run, call, request)

@@ -100,7 +100,7 @@ class Worker:
         self.heartbeat: Heartbeat | None = None
         self.wakeups = Wakeups(clock, self._due)
         self.notify_left = left
-        self._nudged: set[Run] = set()
+        self._nudged: dict[Run, None] = {}
         self._refreshing = False
         self._poke = asyncio.Event()
         self._backlog = True
@@ -192,6 +192,10 @@ class Worker:
         self.notify_left(run.id, None)
         if onward:
             self.loop.call_soon(_raise, error)
+
+    def is_going_down(self) -> bool:
+        """Is this worker leaving, or its event loop being shut down?"""
+        return self.draining or self._poller is None or self._poller.done() or self._poller.cancelling() > 0
 
     def _declared_dead(self, worker: int) -> None:
         if worker == self.record.id:
@@ -489,13 +493,13 @@ class Worker:
 
     def refresh(self, run: Run) -> None:
         """Read an execution's inbox again, together with others'."""
-        self._nudged.add(run)
+        self._nudged[run] = None
         if not self._refreshing:
             self._refreshing = True
             self.spawn(self._refresh(), self._refreshed)
 
     async def _refresh(self) -> list[tuple[Run, Inbox | None]]:
-        runs, self._nudged = list(self._nudged), set()
+        runs, self._nudged = list(self._nudged), {}
         inboxes: dict[str, Inbox] = await self.insist(lambda: self.store.inbox([run.id for run in runs]))
         return [(run, inboxes.get(run.id)) for run in runs]
 

@@ -236,7 +236,10 @@ class MemoryStore:
             return None  # what leaves none of these traces may be committed again without harm
         return Verdicts(
             True,
-            [Verdict.OK if ours else Verdict.EXISTS for ours in created],
+            [
+                Verdict.OK if ours and create.id not in {c.id for c in batch.creates[:n]} else Verdict.EXISTS
+                for n, (ours, create) in enumerate(zip(created, batch.creates, strict=True))
+            ],
             [Verdict.OK if ours else self._why_not(it) for ours, it in zip(changed, batch.changes, strict=True)],
         )
 

@@ -94,7 +94,7 @@ class Clock:
         _, _, alarm = heapq.heappop(self._alarms)
         callback, alarm.callback = alarm.callback, None
         if callback is not None:
-            callback()
+            asyncio.get_running_loop().call_soon(callback)  # never inside the task that lets time pass
         return True
 
     async def advance(self, duration: Duration) -> None:
