@@ -309,7 +309,6 @@ async def test_a_step_called_in_a_thread_of_ones_own_warns_while_an_engine_is_op
     async with Engine("memory://", workflows=[copies]):
         with pytest.warns(OutsideExecution, match="double"):
             assert await asyncio.to_thread(double, 2) == 4
-    assert await asyncio.to_thread(double, 2) == 4
 
 
 async def in_thread_plain() -> int:

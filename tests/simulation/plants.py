@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure import bodies, engine, worker
+from perdure import bodies, engine, errands, worker
 from perdure.clock import SECOND
 from perdure.committer import Committer
 from perdure.executor import Run
@@ -282,10 +282,10 @@ def cancels_too_soon(patch: Patch) -> None:
 def leaves_children(patch: Patch) -> None:
     """The end of a parent does not wait for its children."""
 
-    def end_children(self: worker.Worker, run: Run, then: Callable[[], None]) -> None:
+    def end_children(servant: worker.Worker, run: Run, then: Callable[[], None]) -> None:
         then()
 
-    patch.setattr(worker.Worker, "end_children", end_children)
+    patch.setattr(errands, "end_children", end_children)
 
 
 def runs_again(patch: Patch) -> None:
