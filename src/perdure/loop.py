@@ -17,6 +17,7 @@ from asyncio import events
 from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from perdure.clock import SECOND
 from perdure.errors import NotInWorkflowError
@@ -258,6 +259,10 @@ for _name in dir(asyncio.AbstractEventLoop):
         setattr(WorkflowLoop, _name, _refuse(_name))
 
 
+_HOOKS: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[int, Any]] = WeakKeyDictionary()
+"""How many engines share the hooks of a loop, and what was there before: the last one puts it back."""
+
+
 def install_generator_hooks() -> Callable[[], None]:
     """Send async generators of workflow code to their private loop; gives the function that undoes it.
 
@@ -265,6 +270,23 @@ def install_generator_hooks() -> Callable[[], None]:
     and closed at the end of the execution, in order of creation: whenever the collector finds it would be
     a moment that no replay can repeat.
     """
+    outer = asyncio.get_running_loop()
+    count, before = _HOOKS.get(outer, (0, None))
+    if not count:
+        before = _hook()
+    _HOOKS[outer] = count + 1, before
+
+    def undo() -> None:
+        count, before = _HOOKS.pop(outer)
+        if count > 1:
+            _HOOKS[outer] = count - 1, before
+        else:
+            sys.set_asyncgen_hooks(*before)
+
+    return undo
+
+
+def _hook() -> Any:
     before = sys.get_asyncgen_hooks()
     private: set[int] = set()  # by id: a weak reference is gone before the finalizer is called
 
@@ -288,8 +310,4 @@ def install_generator_hooks() -> Callable[[], None]:
             before.finalizer(generator)
 
     sys.set_asyncgen_hooks(firstiter=first, finalizer=finalize)
-
-    def undo() -> None:
-        sys.set_asyncgen_hooks(*before)
-
-    return undo
+    return before

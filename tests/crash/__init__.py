@@ -3,8 +3,10 @@
 ledger.py      what ran and what was acknowledged, written outside the database
 flows.py       workflows that use every durable call
 host.py        the process that is killed: an engine, and the world that answers it
+herd.py        many processes that do one thing at the same moment
 processes.py   starts hosts, and kills, stops and continues them
 rows.py        the database by plain SQL
 promises.py    pure: ledger and rows -> which promises were broken
+trials.py      an execution that is killed and resumed, against one that was left alone
 plants.py      bugs that a host takes on when told to, so that the promises are seen to convict
 """

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from perdure import (
     Retry,
+    Workflow,
     checkpoint,
     current,
     gather,
@@ -399,7 +400,7 @@ async def doomed(how: str) -> str:
     raise ValueError(f"failed after {n}")
 
 
-FLOWS = [everything, listener, helper, patient, pulsing, doomed]
+FLOWS: list[Workflow[..., Any]] = [everything, listener, helper, patient, pulsing, doomed]
 
 
 # Small ones ----------------------------------------------------------------------------------------------------

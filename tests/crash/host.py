@@ -37,10 +37,14 @@ LOOK = 0.02
 
 @dataclass
 class Job:
-    """What a host is told. `kill`: before, after or during (sent, not answered) `:` the how-many-th boundary.
-    `then`: an execution that is started once all others have ended. `of`: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits that bring a
-    journal further.
-    `dead`: processes whose workers are declared dead at once. `patience`: seconds, then it gives up."""
+    """What a host is told.
+
+    kill: before, after or during (sent, not answered) `:` the how-many-th boundary.
+    of: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits to a journal.
+    dead: processes whose workers are declared dead at once.
+    cancel: cancel what is started. resume: it is blocked, let it go on. then: started once all others have ended.
+    patience: seconds, then it gives up.
+    """
 
     url: str
     executions: list[str]
@@ -251,8 +255,9 @@ async def play(job: Job) -> list[dict[str, Any]]:
         await bury(engine, job.dead)
         world = World(engine, job, workflow)
         answering = asyncio.create_task(world.answers())
-        ones = asyncio.gather(*[world.one(id) for id in job.executions])
-        await asyncio.wait([answering, ones], return_when=asyncio.FIRST_COMPLETED)
+        ones: asyncio.Future[list[dict[str, Any]]] = asyncio.gather(*[world.one(id) for id in job.executions])
+        both: list[asyncio.Future[Any]] = [answering, ones]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not ones.done():
             await answering
         answering.cancel()

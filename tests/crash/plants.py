@@ -22,7 +22,8 @@ from tests.crash import flows
 def ack_before_commit(engine: Engine) -> None:
     """Entries are acknowledged at once, and recorded together with what comes next."""
     store: Any = engine.store
-    real, held = store.commit, []
+    real = store.commit
+    held: list[Any] = []
 
     def commit(batch: Any) -> Verdicts:
         waiting, held[:] = list(held), []

@@ -187,7 +187,7 @@ def _acknowledged(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             if row["status"] not in ENDED:
                 yield f"I6, I26: the end of {line.execution} was acknowledged; it is {row['status']}"
             elif row["status"] == "completed" and json.loads(row["output"]) != json.loads(line.value):
-                yield f"I6: the result of {line.execution} was acknowledged as {line.value}, the row has {row['output']}"
+                yield f"I6: the result of {line.execution} was acknowledged as {line.value}; it is {row['output']}"
 
 
 def _requests(rows: Rows) -> Iterator[str]:

@@ -55,7 +55,7 @@ def test_killed_once_at_any_boundary_it_ends_as_if_undisturbed(
     assert wrong == []
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("how", ["cancel", "fail"])
 def test_killed_while_it_comes_to_a_bad_end_it_takes_all_its_children_with_it(
     servers: Servers, folder: Path, url: str, how: str, part: int
@@ -63,7 +63,7 @@ def test_killed_while_it_comes_to_a_bad_end_it_takes_all_its_children_with_it(
     settings = {"flow": "doomed", "argument": json.dumps(how), "cancel": how == "cancel"}
     reference = Reference(Trial(servers, folder, url, "undisturbed", **settings))
     reference.shape = None  # it does more or less until its end
-    numbers = range(1 + part, reference.boundaries + 1, 2)
+    numbers = range(1 + part, reference.boundaries + 1, 4)
     _, wrong = kill_everywhere(servers, reference, folder, url, numbers, **settings)
     assert wrong == []
 

@@ -48,12 +48,25 @@ class Trial:
         if ended.killed:
             self.dead.append(ended.pid)
         elif must_end:
-            assert ended.code == 0, f"{self.name}: {ended}"
+            assert ended.code == 0, f"{self.name}: {ended}\n{self._stuck()}"
         return ended
 
     def rival(self, settings: dict[str, Any]) -> Ended:
         """As `run`, at the same time as others."""
         return self.run(**settings)
+
+    def _stuck(self) -> str:
+        """How all stands, for whoever wants to know why a process did not come to its end."""
+        rows = self.look()
+        told = [
+            f"{e['id']} {e['status']} fence {e['fence']} nudges {e['nudges']} owner {e['owner']}"
+            for e in rows.executions
+        ]
+        told += [f"{e['execution_id']} {e['seq']} {e['key']} {e['kind']} {e['status']}" for e in rows.entries[-20:]]
+        told += [f"{r['id']} {r['status']} {r['answer']}" for r in rows.requests]
+        told += [f"{m['id']} {m['name']} {m['taken_seq']}" for m in rows.messages]
+        told += [str(line) for line in ledger.read(self.book)[-10:]]
+        return "\n".join(told)
 
     def look(self) -> Rows:
         """The rows now; what they hold of journals must stay."""

@@ -1,6 +1,7 @@
 """Each durable call, by itself, over the memory store."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -771,3 +772,33 @@ async def test_an_error_class_that_is_not_known_becomes_step_failed_error() -> N
     async with virtual(raises_locally) as (engine, clock):
         with pytest.raises(StepFailedError, match="Local: inside"):
             await over(clock, engine.run(raises_locally))
+
+
+@workflow(name="abandons_a_generator")
+async def abandons_a_generator() -> list[Any]:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for n in range(3):
+                yield await inner(n)
+        finally:
+            ENTERED.append("closed")
+
+    got: list[Any] = []
+    async for n in numbers():
+        got.append(n)
+        break
+    await after("goes on")
+    return got
+
+
+async def test_two_engines_of_one_loop_share_the_generator_hooks() -> None:
+    before = sys.get_asyncgen_hooks()
+    first = Engine("memory://", workflows=[abandons_a_generator])
+    second = Engine("memory://", workflows=[abandons_a_generator])
+    await first.__aenter__()
+    await second.__aenter__()
+    await first.__aexit__(None, None, None)
+    assert await second.run(abandons_a_generator) == [1]
+    assert ENTERED[1:] == ["goes on", "closed"], "closed at the end of the execution, not when it was abandoned"
+    await second.__aexit__(None, None, None)
+    assert sys.get_asyncgen_hooks() == before
