@@ -225,7 +225,11 @@ def now() -> datetime:
 
 
 def uuid4() -> _uuid.UUID:
-    """A random UUID, recorded: the same in every replay."""
+    """A random UUID, recorded: the same in every replay.
+
+    It is durable with the execution's next outcome; a step that is killed before may meet another one when it is
+    entered again. What must be the same in all attempts of a step is its `current().idempotency_key`.
+    """
     scope = CURRENT.get()
     if not isinstance(scope, Scope):
         return _uuid.uuid4()

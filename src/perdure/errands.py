@@ -51,10 +51,22 @@ def expire(worker: Worker, run: Run, request: Request) -> None:
     worker.spawn(worker.deliver(Expiry(request.id)), expired)
 
 
-def cancel_child(worker: Worker, execution_id: str, reason: str) -> None:
-    """Have a child cancelled, without waiting for it."""
-    act = functools.partial(cancel, worker.store, worker.clock, execution_id, "parent", reason)
-    worker.spawn(worker.insist(act), lambda row, error: None)
+def cancel_child(run: Run, execution_id: str) -> None:
+    """Cancel a child that the code has given up; until that is done, the execution neither parks nor ends.
+
+    Otherwise a crash after the parent's end would leave a child that nobody ever cancels.
+    """
+    worker = run.worker
+    run.bodies += 1
+
+    def cancelled(row: Execution | None, error: BaseException | None) -> None:
+        run.bodies -= 1
+        if error is not None:
+            logger.error("%s: its child %s could not be cancelled", run.id, execution_id, exc_info=error)
+        run.rest()
+
+    act = functools.partial(cancel, worker.store, worker.clock, execution_id, "parent", f"withdrawn by {run.id}")
+    worker.spawn(worker.insist(act), cancelled)
 
 
 def end_children(worker: Worker, run: Run, then: Callable[[], None]) -> None:

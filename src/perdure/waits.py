@@ -195,7 +195,7 @@ def child_intended(run: Run, call: Call) -> None:
         return run.put(call, call.spec.kind, "failed", None, encode_error(error))
     if call.state == GONE:
         run.sequencer.gone.pop(call.key, None)
-        errands.cancel_child(run.worker, call.extra, f"withdrawn by {run.id}")
+        errands.cancel_child(run, call.extra)
         return run.rest()
     _child_known(run, call)
     run.rest()
@@ -265,7 +265,7 @@ def withdraw(run: Run, call: Call) -> None:
             run.sequencer.gone.pop(call.key, None)
     elif kind == "child" and run.children.pop(call.extra, None) is not None:
         run.sequencer.gone.pop(call.key, None)
-        errands.cancel_child(run.worker, call.extra, f"withdrawn by {run.id}")
+        errands.cancel_child(run, call.extra)
 
 
 def withdrawn_before(run: Run, call: Call) -> None:
@@ -276,7 +276,7 @@ def withdrawn_before(run: Run, call: Call) -> None:
     if call.spec.kind == "child":
         row = run.child_rows.get(_child_of(run, call))
         if row is not None and row.status not in ENDED:
-            errands.cancel_child(run.worker, row.id, f"withdrawn by {run.id}")
+            errands.cancel_child(run, row.id)
 
 
 _ENTER: dict[str, Any] = {"interrupt": _ask, RECEIVE: _receive, "send": _send, "child": _child, "start_child": _child}
