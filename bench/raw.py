@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 COLUMNS = (
-    "execution_id text, seq bigint, key text, kind text, status text, attempt int, fence bigint, input text, output text"
+    "execution_id text, seq bigint, key text, kind text, status text, attempt int, fence bigint,"
+    " input text, output text"
 )
 ROW = (
     "01a1fff9-c34a-7b9a-bcdd-2c2a815a1414",

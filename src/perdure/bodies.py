@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VALUE_LIMIT = 64 * 1024 * 1024
 """The largest text of one value, in characters (ASCII, so bytes)."""
 
-FATAL = (KeyboardInterrupt, SystemExit, MemoryError)
+FATAL = (KeyboardInterrupt, SystemExit)
 """What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""
 
 
@@ -93,6 +93,13 @@ def _time_out(call: Call) -> None:
 
 
 def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
+    try:
+        _sort_out(run, call, timer, done, task)
+    except Exception as error:
+        run.broken(error)
+
+
+def _sort_out(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
     run.bodies -= 1
     run.working.pop(call, None)
     call.task = None

@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from perdure.clock import SECOND, Duration, micros, to_datetime
 from perdure.codec import ANY, CODEC
-from perdure.errors import NoExecutionError
+from perdure.errors import EncodeError, NoExecutionError
 from perdure.journal import RANDOM, RECEIVE, UUID4
 from perdure.schema import schema_of
 from perdure.scope import CURRENT, Call, Scope
@@ -128,6 +128,8 @@ def interrupt(
     """
     scope = _workflow_scope("interrupt")
     key = scope.key("interrupt")
+    if "\0" in message or any("\ud800" <= c <= "\udfff" for c in message):
+        raise EncodeError("the message of an interrupt is text for people: no NUL and no lone surrogates", key=key)
     spec, schema_text = _interrupt_spec(schema)
     asked = Asked(
         message=message,

@@ -88,10 +88,20 @@ class SystemClock:
         return self._random.random()
 
 
+FOR_EVER = 240_000_000_000
+"""Seconds: what is longer is as good as never, and every database can still add it to today."""
+
+
+def bounded(seconds: float) -> float:
+    """A number of seconds that every store can keep: infinity becomes some thousand years. NaN is a ValueError."""
+    if seconds != seconds:
+        raise ValueError("a duration that is not a number (NaN)")
+    return max(-FOR_EVER, min(seconds, FOR_EVER))
+
+
 def micros(duration: Duration) -> int:
-    """A timedelta, or seconds, as microseconds."""
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    return round(seconds * SECOND)
+    """A timedelta, or seconds, as microseconds; at most some thousand years. Raises ValueError for NaN."""
+    return round(bounded(duration.total_seconds() if isinstance(duration, timedelta) else duration) * SECOND)
 
 
 def to_datetime(when: int) -> datetime:

@@ -304,17 +304,26 @@ class Committer:
             self.work.creates[:0] = work.creates  # not recorded: the worker starts them again under a new name
             self._rest()
             return self.lost()
-        for (_, created), verdict in zip(work.creates, verdicts.creates, strict=True):
-            created(verdict, None)
+        for (execution, created), verdict in zip(work.creates, verdicts.creates, strict=True):
+            try:
+                created(verdict, None)
+            except Exception:
+                logger.exception("%s: a defect of Perdure", execution.id)
         least, most = OVERLAP
         enough = most if self.inline else min(most, max(least, len(work.items) // 2))
         for run, subject, entry in work.items:
             if run is not None:
-                run.acknowledged(subject, entry)
+                try:
+                    run.acknowledged(subject, entry)
+                except Exception as error:
+                    run.broken(error)
                 if len(self.items) >= enough and not self.inline and self.flight is None and not self.dead:
                     self._send(*self._take())
         for (run, change), verdict in zip(work.changes, verdicts.changes, strict=True):
-            run.changed(change, verdict)
+            try:
+                run.changed(change, verdict)
+            except Exception as error:
+                run.broken(error)
         return None
 
     def _failed(self, work: Work, error: BaseException) -> None:

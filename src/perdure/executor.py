@@ -186,6 +186,8 @@ class Run:
                 self.stopping()
             return None
         sequencer = self.sequencer
+        if sequencer.fatal is not None:
+            return self.worker.give_up(self, sequencer.fatal, onward=True)
         if sequencer.fault is not None:
             return self.block(sequencer.fault)
         if sequencer.timers:
@@ -257,6 +259,12 @@ class Run:
             self.alarm = self.worker.clock.call_at(min(times), self._due)
 
     def _due(self) -> None:
+        try:
+            self._ring()
+        except Exception as error:
+            self.broken(error)
+
+    def _ring(self) -> None:
         self.alarm = None
         if self.abandoned or self.ended or self.parking or self.stopping is not None:
             return
@@ -460,6 +468,18 @@ class Run:
         self.nudges = inbox.nudges
         if self.stopping is None:
             waits.refreshed(self, inbox)
+
+    def broken(self, error: Exception) -> None:
+        """Something in Perdure itself failed for this execution: it alone is blocked, no other one suffers."""
+        logger.error("%s: a defect of Perdure", self.id, exc_info=error)
+        try:
+            self.block(
+                PerdureError(f"Perdure failed at this execution: {type(error).__name__}: {error}", execution_id=self.id)
+            )
+        except Exception:
+            logger.exception("%s: it could not even be blocked", self.id)
+            self.abandon()
+            self.worker.runs.pop(self.id, None)
 
     # Ends ---------------------------------------------------------------------------------------------
 

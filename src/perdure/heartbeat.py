@@ -70,6 +70,9 @@ class Heartbeat:
             except PerdureError as error:
                 logger.debug("worker %s: no heartbeat: %s", self._worker, error)
                 continue
+            except Exception:  # whatever it is, the next beat may succeed; without one the lease runs out
+                logger.exception("worker %s: no heartbeat", self._worker)
+                continue
             if self._stop.is_set():
                 return None
             if not alive:

@@ -26,7 +26,7 @@ def request_id(execution_id: str, key: str, generation: int) -> str:
 
 def check_execution_id(execution_id: str) -> str | None:
     """None, or why this is no id for an execution. Alike on every store."""
-    if not execution_id:
+    if type(execution_id) is not str or not execution_id:
         return "an execution's id is a text that is not empty"
     if "\0" in execution_id:
         return "an execution's id holds no NUL"

@@ -19,7 +19,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from perdure.clock import SECOND
+from perdure.clock import SECOND, bounded
 from perdure.errors import NotInWorkflowError
 from perdure.scope import CURRENT, Scope
 
@@ -172,7 +172,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         scope = CURRENT.get()
         if not isinstance(scope, Scope):
             scope = self.sequencer.root
-        timer = Timer(self, scope.key("timer"), when, callback, args, context)
+        timer = Timer(self, scope.key("timer"), bounded(when), callback, args, context)
         self.sequencer.timers[timer.key] = timer
         return timer
 
@@ -238,6 +238,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                         callback(*args)
                 except Exception as error:
                     self.call_exception_handler({"message": f"a callback raised {error!r}", "exception": error})
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self.sequencer.fatal = error  # a task that raises these raises them here too
         finally:
             _set_running_loop(outer)
 

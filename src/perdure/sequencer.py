@@ -87,6 +87,7 @@ class Sequencer:
         self.closing = False
         self.refused = 0
         self.fault: PerdureError | None = None
+        self.fatal: BaseException | None = None
         self.loop = WorkflowLoop(self)  # type: ignore[abstract]
         self.root = Scope(self, "")
         self.main: WorkflowTask

@@ -58,7 +58,7 @@ class Watch:
         """
         waiter = Waiter(ends)
         self._waiters.setdefault(execution_id, []).append(waiter)
-        if self._looker is None and not self._is_local(execution_id):
+        if (self._looker is None or self._looker.done()) and not self._is_local(execution_id):
             self._looker = asyncio.get_running_loop().create_task(self._look())
         return waiter
 
@@ -85,7 +85,7 @@ class Watch:
                 waiter.set_result(change)
         if kept:
             self._waiters[execution_id] = kept
-            if self._looker is None:
+            if self._looker is None or self._looker.done():
                 self._looker = asyncio.get_running_loop().create_task(self._look())
         return len(kept) < len(waiting)
 
@@ -138,10 +138,17 @@ class RowReader:
         if not self._wanted:
             task = loop.create_task(self._read())
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._done)
         future: asyncio.Future[Execution | None] = loop.create_future()
         self._wanted.setdefault(execution_id, []).append(future)
         return await future
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # the loop is being shut down: nobody shall wait for what nobody reads
+            wanted, self._wanted = self._wanted, {}
+            for future in (f for futures in wanted.values() for f in futures):
+                future.cancel()
 
     async def _read(self) -> None:
         wanted, self._wanted = self._wanted, {}

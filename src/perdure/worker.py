@@ -322,7 +322,10 @@ class Worker:
             return
         run = Run(self, execution, workflow)
         self.runs[execution.id] = run
-        run.begin(entries, inbox)
+        try:
+            run.begin(entries, inbox)
+        except Exception as error:
+            run.broken(error)
         if self.draining:
             run.release()
 
@@ -511,7 +514,10 @@ class Worker:
             if inbox is None:
                 run.lose(LeaseLostError(f"{run.id} was deleted while it ran"))
             else:
-                run.refreshed(inbox)
+                try:
+                    run.refreshed(inbox)
+                except Exception as defect:
+                    run.broken(defect)
         if self._nudged:
             self._refreshing = True
             self.spawn(self._refresh(), self._refreshed)

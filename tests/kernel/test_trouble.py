@@ -175,3 +175,44 @@ async def test_virtual_time_needs_no_waiting() -> None:
         assert not task.done()
         await clock.advance(200)
         assert await task == 5
+
+
+async def test_a_database_file_that_was_deleted_records_nothing_more(tmp_path: Path) -> None:
+    path = tmp_path / "gone.db"
+    async with Engine(f"sqlite:///{path}", workflows=[says]) as engine:
+        assert await engine.run(says, 1) == 1
+        path.unlink()
+        with pytest.raises(StoreUnavailableError, match="deleted"):
+            await engine.start(says, 2)
+    assert not path.exists()
+
+
+@workflow(name="odd_times")
+async def odd_times(how: str) -> Any:
+    match how:
+        case "inf":
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(float("inf"))
+            except TimeoutError:
+                return "timeout"
+        case "inf-timeout":
+            async with asyncio.timeout(float("inf")):
+                return await value(1)
+        case "nan":
+            await asyncio.sleep(float("nan"))
+        case "memory":
+            return [0] * 10**15
+
+
+async def test_odd_times_and_sizes_harm_nobody_else() -> None:
+    async with Engine("memory://", workflows=[odd_times, says]) as engine:
+        hows = ["nan", "inf", "memory", "inf-timeout"]
+        handles = await asyncio.gather(*[engine.start(odd_times, how) for how in hows])
+        others = await asyncio.gather(*[engine.run(says, n) for n in range(5)])
+        assert others == list(range(5))
+        outcomes = [await handle.outcome() for handle in handles]
+        assert outcomes[1] == Completed("timeout")
+        assert outcomes[3] == Completed(1)
+        assert isinstance(outcomes[0], Failed) and isinstance(outcomes[0].error, ValueError)
+        assert isinstance(outcomes[2], Failed) and isinstance(outcomes[2].error, MemoryError)

@@ -55,6 +55,15 @@ class Database:
             self.connection = sqlite3.connect(
                 path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
             )
+            self.connection.execute("pragma schema_version").fetchone()  # now the file exists
+        self._file = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def close(self) -> None:
         self.connection.close()
@@ -77,6 +86,10 @@ class Database:
         Raises `Busy` at once where the lock is held, `CommitUnknownError` where COMMIT itself failed.
         """
         connection, sql = self.connection, self.sql
+        if self._identity() != self._file:  # SQLite would go on writing into a file that has no name any more
+            raise StoreUnavailableError(
+                f"{self.path} was deleted or replaced while it was open: nothing more is recorded"
+            )
         try:
             connection.execute(sql["begin"])
             try:
