@@ -30,28 +30,34 @@ async def gather(*calls: Awaitable[T], limit: int | None = None) -> list[T]:
         return []
     try:
         return list(await asyncio.gather(*tasks))
+    except GeneratorExit:
+        raise  # the frames are being closed: nothing is awaited any more
     except BaseException:
         rest = [task for task in tasks if not task.done()]
         for task in rest:
             task.cancel()
         if rest:
             await asyncio.wait(rest)
-        _close(calls)
         raise
+    finally:
+        _close(calls)
 
 
 def _close(calls: Iterable[Awaitable[Any]]) -> None:
-    """Calls whose task was cancelled before it began were withdrawn, not forgotten: no warning."""
+    """Calls that were given up before they began were not forgotten: no warning."""
     for call in calls:
         if inspect.iscoroutine(call) and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
             call.close()
 
 
 async def _gated(gate: asyncio.Semaphore | None, call: Awaitable[T]) -> T:
-    if gate is None:
-        return await call
-    async with gate:
-        return await call
+    try:
+        if gate is None:
+            return await call
+        async with gate:
+            return await call
+    finally:
+        _close([call])
 
 
 def _task(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -98,10 +104,10 @@ async def race(**calls: Awaitable[Any]) -> Won:
         losers = [task for task in tasks.values() if not task.done()]
         for task in losers:
             task.cancel()
+        _close(calls.values())
     assert winner is not None
     if isinstance(scope, Scope):
         scope.sequencer.check_local(RACE, key, f'"{winner}"')
     if losers:
         await asyncio.wait(losers)
-    _close(calls.values())
     return Won(winner, await tasks[winner])

@@ -10,7 +10,6 @@ from tests.simulation.plants import PLANTS
 SEEDS = 40
 
 # Branches that end before they began leave coroutines of the plan behind that nobody awaited.
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
 @pytest.mark.parametrize("plant", PLANTS)

@@ -17,7 +17,6 @@ SEEDS = range(int(FIRST or 0), int(LAST))
 AT_ONCE = 20
 
 # Branches that end before they began leave coroutines of the plan behind that nobody awaited.
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 
 @pytest.mark.parametrize("first", SEEDS[::AT_ONCE])
