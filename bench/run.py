@@ -61,24 +61,31 @@ async def timed(act: Callable[[], Awaitable[Any]]) -> float:
     return time.perf_counter() - began
 
 
-async def rates(report: Report, name: str, url: str, raw_commits: Callable[[int], Awaitable[float]]) -> None:
-    """Sequential and concurrent steps."""
+async def alone(report: Report, name: str, url: str, raw_commits: Callable[[int], Awaitable[float]]) -> None:
+    """The steps of one execution, one after the other."""
     steps = 3000
-    ratios, rate, cpu, speeds = [], [], [], []
+    ratios, rate, cpu = [], [], []
     async with Engine(url, build="bench") as engine:
         await engine.run(many, 200)
         for _ in range(ROUNDS):
-            alone = await raw_commits(steps)
+            raw_took = await raw_commits(steps)
             before = time.process_time()
             took = await timed(lambda: engine.run(many, steps))
             cpu.append((time.process_time() - before) / steps * 1e6)
-            ratios.append(alone / took)
+            ratios.append(raw_took / took)
             rate.append(steps / took)
         report.line(
             f"{name}: steps of one execution / raw single-row commits", statistics.median(ratios), "", least=0.5
         )
         report.line(f"{name}: steps of one execution", statistics.median(rate), "steps/s")
         report.line(f"{name}: CPU of a plain step, commit included", statistics.median(cpu), "us")
+
+
+async def together(report: Report, name: str, url: str) -> None:
+    """500 executions of 10 steps at once, on a database of their own."""
+    speeds = []
+    async with Engine(url, build="bench") as engine:
+        await engine.run(many, 200)
         for _ in range(ROUNDS + 2):
             took = await timed(lambda: asyncio.gather(*[engine.run(many, 10) for _ in range(500)]))
             speeds.append(5000 / took)
@@ -223,10 +230,11 @@ def measure(report: Report) -> None:
     with scratch() as folder:
         url = f"sqlite:///{folder}/bench.db"
 
-        async def alone(n: int) -> float:
+        async def raw_here(n: int) -> float:
             return raw.sqlite(folder / "raw.db", n)
 
-        asyncio.run(rates(report, "SQLite", url, alone))
+        asyncio.run(together(report, "SQLite", f"sqlite:///{folder}/together.db"))
+        asyncio.run(alone(report, "SQLite", url, raw_here))
         asyncio.run(long_one(report, f"sqlite:///{folder}/long.db"))
         asyncio.run(parked(report, "SQLite", f"sqlite:///{folder}/parked.db"))
         recovery(report, "SQLite", f"sqlite:///{folder}/recovery.db", folder)
@@ -239,11 +247,12 @@ def measure(report: Report) -> None:
         return
     with server, scratch() as folder:
 
-        async def alone_there(n: int) -> float:
+        async def raw_there(n: int) -> float:
             return await raw.postgres(raw_url, n)
 
         raw_url = server.create_database()
-        asyncio.run(rates(report, "PostgreSQL", server.create_database(), alone_there))
+        asyncio.run(together(report, "PostgreSQL", server.create_database()))
+        asyncio.run(alone(report, "PostgreSQL", server.create_database(), raw_there))
         asyncio.run(parked(report, "PostgreSQL", server.create_database()))
         recovery(report, "PostgreSQL", server.create_database(), folder)
     demo(report)
