@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import perf_counter
 
@@ -10,6 +11,8 @@ from perdure.clock import Clock
 from perdure.errors import StoreUnavailableError
 from perdure.records import Change, Execution, Status
 from perdure.store import Store
+
+logger = logging.getLogger("perdure")
 
 MOVING = frozenset({Status.PENDING, Status.RUNNING})
 """Statuses in which an execution is on its way."""
@@ -120,6 +123,8 @@ class Watch:
                             pause = FIRST_LOOK
             except StoreUnavailableError:
                 pass  # looked at again; the workers complain about it
+            except Exception:  # who waits would wait for ever
+                logger.exception("%s could not be looked at; trying again", self._store.url)
             pause = max(pause, 20 * (perf_counter() - began))
         self._looker = None
 

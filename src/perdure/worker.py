@@ -360,8 +360,9 @@ class Worker:
                 if not failing:
                     logger.warning("worker %s: %s; trying again", self.record.id, error)
                 failing, pause = True, 0.25
-            except PerdureError:
-                logger.exception("worker %s could not look for work", self.record.id)
+            except Exception:  # a worker that no longer looks would hold up everything, without a word
+                logger.exception("worker %s could not look for work; trying again", self.record.id)
+                pause = 0.25
             if self.heartbeat is not None:
                 self.heartbeat.loop_is_alive()
             if not self._poke.is_set():
