@@ -205,10 +205,11 @@ class Committer:
     def _postpone_repeats(self, work: Work) -> None:
         """Of several creates of one id, all but the first go into the next batch: there they meet a recorded row."""
         seen: set[str] = set()
-        later = [c for c in work.creates if c[0].id in seen or seen.add(c[0].id)]  # type: ignore[func-returns-value]
-        if later:
-            work.creates = [c for c in work.creates if c not in later]
-            self.work.creates.extend(later)
+        first: list[tuple[Execution, Created]] = []
+        for create in work.creates:
+            (self.work.creates if create[0].id in seen else first).append(create)
+            seen.add(create[0].id)
+        work.creates = first
 
     def _batch(self, work: Work) -> Batch:
         return Batch(

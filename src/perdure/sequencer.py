@@ -27,7 +27,7 @@ from perdure.journal import ATTEMPT, INTENT, LOCAL, NOTE, PATCHED, TIMER, Journa
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.places import describe, place_of, places
 from perdure.records import Entry
-from perdure.scope import CURRENT, GONE, OPEN, STARTED, Call, Scope
+from perdure.scope import CURRENT, GONE, OPEN, Call, Scope
 
 logger = logging.getLogger("perdure")
 
@@ -456,6 +456,3 @@ async def durable_call(call: Call) -> Any:
     finally:
         if call.state != GONE and not sequencer.closing:
             sequencer.withdraw(call)
-
-
-__all__ = ["GRAVE", "NOTHING", "STARTED", "Sequencer", "Unwind", "durable_call"]

@@ -802,3 +802,14 @@ async def test_two_engines_of_one_loop_share_the_generator_hooks() -> None:
     assert ENTERED[1:] == ["goes on", "closed"], "closed at the end of the execution, not when it was abandoned"
     await second.__aexit__(None, None, None)
     assert sys.get_asyncgen_hooks() == before
+
+
+async def test_many_starts_of_one_id_at_the_same_moment_are_one_execution() -> None:
+    async with Engine("memory://", workflows=[retries]) as engine:
+        same = retries.options(execution_id="one")
+        started = await asyncio.gather(*[engine.start(same, n % 2) for n in range(8)], return_exceptions=True)
+        refused = [one for one in started if isinstance(one, AlreadyExistsError)]
+        assert len(refused) == 4, "those with the other input"
+        assert [row.id for row in (await engine.list()).items] == ["one"]
+        assert await engine.get("one").result() == "attempt 1"
+        assert len(ENTERED) == 1
