@@ -34,7 +34,7 @@ logger = logging.getLogger("perdure")
 STAY = 0.0005
 """Seconds that commits made on the event loop may keep it."""
 
-OVERLAP = 32, 128
+OVERLAP = 48, 128
 """While acknowledgements are handed over, half as many entries are worth a batch of their own, within these."""
 
 PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
