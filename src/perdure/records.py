@@ -125,6 +125,9 @@ class Execution:
     created_at: int = 0
     updated_at: int = 0
     ended_at: int | None = None
+    started_at: int | None = None  # when it was first claimed
+    base_seq: int = 0  # the journal up to here is void by a restart, and is not loaded any more
+    refused: str | None = None  # JSON list of the builds whose code did not fit the journal
 
 
 @dataclass(slots=True, frozen=True)
@@ -132,7 +135,7 @@ class Change:
     """A change of an execution's row by its owner; applied only if `fence` still stands.
 
     To `WAITING` it also needs `nudges` unchanged. `output` and `error` go into the row as they are.
-    A change to anything but `RUNNING` gives up ownership.
+    A change to anything but `RUNNING` gives up ownership. The last five leave what is there where they are None.
     """
 
     execution_id: str
@@ -146,6 +149,11 @@ class Change:
     reason: str | None = None
     wake_at: int | None = None
     parent_id: str | None = None
+    input: str | None = None
+    generation: int | None = None
+    base_seq: int | None = None
+    attributes: str | None = None
+    refused: str | None = None
 
 
 @dataclass(slots=True)
@@ -292,7 +300,7 @@ class Post:
 
 @dataclass(slots=True, frozen=True)
 class Wish:
-    """What the owner shall do ("cancel"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
+    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
 
     execution_id: str
     wish: str
@@ -302,20 +310,42 @@ class Wish:
 
 @dataclass(slots=True, frozen=True)
 class Settle:
-    """Carry a wish to cancel out for an execution without owner: OK, OWNED, ENDED, GONE. Raises the fence."""
+    """Carry a wish to cancel or to pause out for an execution without owner: OK, OWNED, ENDED, GONE. Raises the fence.
+
+    OWNED also if there is no wish, or the move is not legal (a blocked execution is not paused).
+    """
 
     execution_id: str
 
 
 @dataclass(slots=True, frozen=True)
 class Resume:
-    """Make a paused or blocked execution pending: OK, OWNED (it is neither), ENDED, GONE."""
+    """Make a paused or blocked execution pending: OK, OWNED (it is neither), ENDED, GONE.
+
+    It forgets the wish to pause, the reason, the crashes and the builds that refused it.
+    """
 
     execution_id: str
     by: str | None
 
 
-Delivery = Answer | Expiry | Post | Wish | Settle | Resume
+@dataclass(slots=True, frozen=True)
+class Cut:
+    """Void the end of an ended execution's journal and make it pending again: OK, GONE, OWNED (it has changed since).
+
+    `entry` is the cut, with the next free seq; `fence` is the row's as the caller knows it, and is raised. Output,
+    error, reason and wish are cleared, messages taken by voided entries are deliverable again. `checksum` covers the
+    row then (its input alone).
+    """
+
+    execution_id: str
+    fence: int
+    entry: Entry
+    from_seq: int
+    checksum: int
+
+
+Delivery = Answer | Expiry | Post | Wish | Settle | Resume | Cut
 
 
 @dataclass(slots=True)
@@ -329,7 +359,12 @@ class Receipt:
 
 @dataclass(slots=True, frozen=True)
 class Query:
-    """Which executions. Empty fields do not filter. `since`, `until` compare `created_at`."""
+    """Which executions. Empty fields do not filter.
+
+    `since` (included) and `until` compare `created_at`, `ended_before` compares `ended_at`, all in microseconds.
+    `attributes`: (name, value as canonical JSON text) pairs that all must be there, compared as text. `text`: is part
+    of the id, the workflow's name, the reason or who started it, whatever the case of ASCII letters.
+    """
 
     status: tuple[Status, ...] = ()
     workflow: str | None = None
@@ -340,6 +375,10 @@ class Query:
     since: int | None = None
     until: int | None = None
     order: str = "newest"
+    queue: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    text: str | None = None
+    ended_before: int | None = None
 
 
 @dataclass(slots=True)
@@ -348,3 +387,55 @@ class Page:
 
     items: list[Execution]
     cursor: str | None
+
+
+# Queues and schedules -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Limit:
+    """How much of a queue may run, over all workers. `per`: an attribute; the numbers then hold for each value of it.
+
+    `concurrency`: executions in workers' memories at once. `starts` first claims within `window` microseconds.
+    """
+
+    queue: str
+    concurrency: int | None = None
+    starts: int | None = None
+    window: int = 0
+    per: str | None = None
+
+
+@dataclass(slots=True)
+class Schedule:
+    """A row of `schedules`. `next_at` moves on only by a comparison with what the caller knew.
+
+    `input`: the workflow's arguments, ASCII JSON text. `overlap`: "skip", "queue" or "allow". `last_id`: the execution
+    that was started last.
+    """
+
+    name: str
+    workflow: str
+    version: int
+    cron: str
+    timezone: str
+    overlap: str
+    backfill: bool
+    input: str
+    queue: str | None = None
+    paused: bool = False
+    next_at: int | None = None
+    last_at: int | None = None
+    last_id: str | None = None
+    created_at: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Tally:
+    """How many executions of one workflow and queue stand in one status, and since when the oldest of them."""
+
+    workflow: str
+    queue: str
+    status: str
+    number: int
+    oldest: int

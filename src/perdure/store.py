@@ -30,10 +30,13 @@ from perdure.records import (
     Entry,
     Execution,
     Inbox,
+    Limit,
     Page,
     Query,
     Receipt,
     Request,
+    Schedule,
+    Tally,
     Verdicts,
     WorkerRecord,
 )
@@ -52,6 +55,22 @@ class Insight(Protocol):
 
     async def history(self, execution_id: str) -> list[Entry]:
         """The whole journal by seq: folded, voided and superseded entries too."""
+        ...
+
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        """Entries of these kinds with a seq above `after`, by seq, at most `limit`."""
+        ...
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        """The entry of this key with the highest seq."""
+        ...
+
+    async def tallies(self) -> list[Tally]:
+        """All executions, counted by workflow, queue and status."""
+        ...
+
+    async def schedules(self) -> list[Schedule]:
+        """All schedules, by name."""
         ...
 
     async def requests(
@@ -158,7 +177,8 @@ class Store(Insight, Protocol):
         - requests are inserted unless their id is there; `closes` turns open ones to `withdrawn`; `untakes` frees
           the message whose `taken_seq` is that seq, then `takes` marks messages;
         - a change that ends a child (`parent_id` set) nudges its parent's row. The committer sees to it that a batch
-          never holds both the end of a child and a change of its parent.
+          never holds both the end of a child and a change of its parent;
+        - a change's `input`, `generation`, `base_seq`, `attributes` and `refused` replace the row's where given.
         Of an execution whose change was FENCED or GONE nothing else is recorded either: no entry, request,
         close, take or untake. A change's `checksum` covers the whole row as it is then (input, output, error) and
         goes into it with every change. What nudges a waiting row also clears its `wake_at`.
@@ -175,9 +195,26 @@ class Store(Insight, Protocol):
         ...
 
     async def claim(
-        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
     ) -> list[Execution]:
         """Take executions over: `running`, owner, fence + 1, `wake_at` null. Gives the rows after the claim.
+
+        `started_at` is set where it is null. `build`: executions whose `refused` names it are passed over.
+        `crashed`: only suspects are taken; else none of them. A suspect is `running` of a dead worker with `crashes`
+        of 1 or more, or has 2 or more.
+        `limits`: of these queues only as many are taken as `perdure.limits.admit` allows of those that are next (by
+        priority, then age), judged under a lock of the queue, so that no other claim of it comes between. Running ones
+        count whoever owns them. A queue has at most one limit.
 
         Which: `pending` whose `wake_at` is null or past; `waiting` whose `wake_at` is past; `running` of a worker
         that is dead. By priority (high first), then age. Only these workflows (name, version) and queues.
@@ -189,8 +226,9 @@ class Store(Insight, Protocol):
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
         """The journals that replay needs, by seq: without what is folded into a completed body.
 
-        Every id asked for has its list, be it empty. An entry is folded if its `parent_key` is the key of an
-        outcome (kind neither "intent" nor "attempt", status "completed" or "failed") and `generation` is 0.
+        Every id asked for has its list, be it empty. Entries up to the row's `base_seq` are left out. An entry is
+        folded if its `parent_key` is the key of an outcome (kind neither "intent" nor "attempt", status "completed" or
+        "failed") and `generation` is 0.
 
         Raises `DecodeError` (naming the execution) only if no row can be read; a damaged payload is found
         by its checksum when it is decoded.
@@ -207,6 +245,26 @@ class Store(Insight, Protocol):
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         """Bring something to an execution, in a transaction of its own, under the lock of its row."""
+        ...
+
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        """Remove those of these executions that have ended, whose parent (if it is there) and children have too.
+
+        In one transaction, with their journals, requests, decisions, messages, snapshots and rollback actions. Gives
+        the ids removed.
+        """
+        ...
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        """Insert it, or replace the one of its name."""
+        ...
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        """Replace the one of its name if its `next_at` is still `expected`."""
+        ...
+
+    async def remove_schedule(self, name: str) -> bool:
+        """False if there is none of this name."""
         ...
 
     async def next_wake(self) -> int | None:

@@ -7,30 +7,31 @@ with its workers, on one event loop or on several of one thread.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import TypeVar
 
-from perdure.clock import Clock, SystemClock, micros
+import msgspec
+
+from perdure.clock import micros
 from perdure.errors import BadBatchError
+from perdure.limits import Place, admit
 from perdure.records import (
     ENDED,
     Answer,
     Batch,
     Change,
+    Cut,
     Delivery,
     Entry,
     Execution,
     Expiry,
     Inbox,
+    Limit,
     Message,
-    Page,
     Post,
-    Query,
     Receipt,
-    Request,
     Resume,
+    Schedule,
     Settle,
     Status,
     Verdict,
@@ -39,13 +40,10 @@ from perdure.records import (
     WorkerRecord,
     is_legal,
 )
-from perdure.stores.paging import cursor_after, read_cursor
-from perdure.stores.signal import Signal
-
-Row = TypeVar("Row", Execution, Request)
+from perdure.stores.memory_rows import MemoryRows, oldest_first
 
 
-class MemoryStore:
+class MemoryStore(MemoryRows):
     """Keeps everything in this process, for as long as the object lives."""
 
     url = "memory://"
@@ -53,19 +51,6 @@ class MemoryStore:
     threaded = False
     poll = 0.25
     lease: float | None = None
-
-    def __init__(self, *, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock or SystemClock()
-        self._executions: dict[str, Execution] = {}
-        self._journals: dict[str, dict[int, Entry]] = {}
-        self._requests: dict[str, Request] = {}
-        self._messages: dict[str, Message] = {}
-        # The same rows by execution, and the children by parent.
-        self._asked: defaultdict[str, list[Request]] = defaultdict(list)
-        self._posted: defaultdict[str, list[Message]] = defaultdict(list)
-        self._below: defaultdict[str, list[str]] = defaultdict(list)
-        self._workers: dict[int, WorkerRecord] = {}
-        self._signal = Signal()
 
     async def open(self) -> None:
         """There is nothing to connect to."""
@@ -222,6 +207,9 @@ class MemoryStore:
         self._move(row, change.status, change.at)
         row.output, row.error, row.reason, row.wake_at = change.output, change.error, change.reason, change.wake_at
         row.checksum = change.checksum
+        for name in ("input", "generation", "base_seq", "attributes", "refused"):
+            if getattr(change, name) is not None:
+                setattr(row, name, getattr(change, name))
         if change.status is not Status.RUNNING:
             row.owner = None
         row.token = batch.token
@@ -255,7 +243,17 @@ class MemoryStore:
     # Claims and reads of the owner ----------------------------------------------------------------
 
     async def claim(
-        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
     ) -> list[Execution]:
         if not self._stands(worker, epoch):
             return []
@@ -263,9 +261,16 @@ class MemoryStore:
         rows = [
             row
             for row in self._executions.values()
-            if self._is_claimable(row, now) and row.queue in queues and (row.workflow, row.version) in known
+            if self._is_claimable(row, now)
+            and row.queue in queues
+            and (row.workflow, row.version) in known
+            and self._is_suspect(row) == crashed
+            and not (row.refused and build and build in msgspec.json.decode(row.refused))
         ]
         rows.sort(key=lambda row: (-row.priority, row.created_at, row.id))
+        for rule in limits:
+            admitted = self._admitted(rule, rows, now)
+            rows = [row for row in rows if row.queue != rule.queue or row.id in admitted]
         for row in rows[:limit]:
             if row.status is Status.RUNNING:
                 last = max(self._journals.get(row.id, ()), default=0)
@@ -273,7 +278,20 @@ class MemoryStore:
                 row.crash_seq = last
             self._move(row, Status.RUNNING, now)
             row.owner, row.fence, row.wake_at = worker, row.fence + 1, None
+            if row.started_at is None:
+                row.started_at = now
         return [copy(row) for row in rows[:limit]]
+
+    def _is_suspect(self, row: Execution) -> bool:
+        return row.crashes >= (1 if row.status is Status.RUNNING else 2)
+
+    def _admitted(self, rule: Limit, ready: Sequence[Execution], now: int) -> set[str]:
+        queue = [row for row in self._executions.values() if row.queue == rule.queue]
+        waiting = [row for row in ready if row.queue == rule.queue]
+        taken = {row.id for row in waiting}
+        running = [_place(row) for row in queue if row.status is Status.RUNNING and row.id not in taken]
+        recent = [_place(row) for row in queue if row.started_at is not None and row.started_at > now - rule.window]
+        return set(admit(rule, running, recent, [_place(row) for row in waiting]))
 
     def _is_claimable(self, row: Execution, now: int) -> bool:
         match row.status:
@@ -290,14 +308,12 @@ class MemoryStore:
         return {id: self._unfolded(id) for id in ids}
 
     def _unfolded(self, id: str) -> list[Entry]:
-        journal = self._journal(id)
-        if id in self._executions and self._executions[id].generation > 0:
+        row = self._executions.get(id)
+        journal = [entry for entry in self._journal(id) if row is None or entry.seq > row.base_seq]
+        if row is not None and row.generation > 0:
             return journal
         whole = {e.key for e in journal if e.kind not in ("intent", "attempt") and e.status in ("completed", "failed")}
         return [entry for entry in journal if entry.parent_key not in whole]
-
-    def _journal(self, id: str) -> list[Entry]:
-        return sorted(self._journals.get(id, {}).values(), key=lambda entry: entry.seq)
 
     async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
         return {id: self._inbox(self._executions[id]) for id in ids if id in self._executions}
@@ -308,16 +324,13 @@ class MemoryStore:
             wish=row.wish,
             wish_by=row.wish_by,
             wish_reason=row.wish_reason,
-            requests=_oldest_first(self._asked.get(row.id, ())),
+            requests=oldest_first(self._asked.get(row.id, ())),
             messages=sorted(
                 (copy(m) for m in self._posted.get(row.id, ()) if m.taken_seq is None),
                 key=lambda message: message.ordinal,
             ),
-            children=_oldest_first(self._children(row.id)),
+            children=oldest_first(self._children(row.id)),
         )
-
-    def _children(self, id: str) -> list[Execution]:
-        return [self._executions[child] for child in self._below.get(id, ())]
 
     async def nudged(self, worker: int) -> dict[str, int]:
         return {row.id: row.nudges for row in self._executions.values() if row.owner == worker}
@@ -332,6 +345,8 @@ class MemoryStore:
                 receipt = self._post(delivery.message, now)
             case Wish() | Settle() | Resume():
                 receipt = self._direct(delivery, now)
+            case Cut():
+                receipt = self._cut(delivery, now)
         if receipt.verdict is Verdict.OK:
             self._signal.fire()
         return receipt
@@ -382,13 +397,42 @@ class MemoryStore:
                 self._nudge(row, now)
             case Settle():
                 owned = row.owner is not None and not self._is_dead(row.owner)
-                if owned or not is_legal(row.status, Status.CANCELLED):
+                wanted = {"cancel": Status.CANCELLED, "pause": Status.PAUSED}.get(row.wish or "")
+                if owned or wanted is None or not is_legal(row.status, wanted):
                     return Receipt(Verdict.OWNED, row.id)
-                self._cancel(row, now)
+                if wanted is Status.PAUSED:
+                    self._pause(row, now)
+                else:
+                    self._cancel(row, now)
             case Resume():
                 if row.status not in (Status.PAUSED, Status.BLOCKED):
                     return Receipt(Verdict.OWNED, row.id)
                 self._resume(row, now)
+        return Receipt(Verdict.OK, row.id)
+
+    def _pause(self, row: Execution, now: int) -> None:
+        self._move(row, Status.PAUSED, now)
+        row.owner, row.fence, row.wake_at, row.reason = None, row.fence + 1, None, row.wish_reason
+
+    def _cut(self, cut: Cut, now: int) -> Receipt:
+        row = self._executions.get(cut.execution_id)
+        if row is None:
+            return Receipt(Verdict.GONE)
+        if (
+            row.fence != cut.fence
+            or row.status not in ENDED
+            or not is_legal(row.status, Status.PENDING)
+            or cut.entry.seq in self._journals.get(row.id, ())
+        ):
+            return Receipt(Verdict.OWNED, row.id)
+        self._move(row, Status.PENDING, now)
+        self._journals.setdefault(row.id, {})[cut.entry.seq] = cut.entry
+        row.fence, row.nudges, row.crashes, row.checksum = row.fence + 1, row.nudges + 1, 0, cut.checksum
+        row.output = row.error = row.reason = row.wake_at = row.refused = None
+        row.wish = row.wish_by = row.wish_reason = None
+        for message in self._posted.get(row.id, ()):
+            if message.taken_seq is not None and message.taken_seq >= cut.from_seq:
+                message.taken_seq = None
         return Receipt(Verdict.OK, row.id)
 
     def _cancel(self, row: Execution, now: int) -> None:
@@ -403,7 +447,7 @@ class MemoryStore:
     def _resume(self, row: Execution, now: int) -> None:
         self._move(row, Status.PENDING, now)
         row.nudges += 1
-        row.reason, row.wake_at, row.crashes = None, None, 0
+        row.reason, row.wake_at, row.crashes, row.refused = None, None, 0, None
         if row.wish == "pause":
             row.wish = row.wish_by = row.wish_reason = None
 
@@ -423,6 +467,42 @@ class MemoryStore:
         row.status, row.updated_at = status, now
         row.ended_at = now if status in ENDED else None
 
+    # Pruning and schedules ------------------------------------------------------------------------
+
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        removed = [id for id in ids if self._is_over(id)]
+        for id in removed:
+            row = self._executions.pop(id)
+            if row.parent_id is not None:
+                self._below[row.parent_id].remove(id)
+            self._journals.pop(id, None)
+            for request in self._asked.pop(id, ()):
+                self._requests.pop(request.id, None)
+            for message in self._posted.pop(id, ()):
+                self._messages.pop(message.id, None)
+        return removed
+
+    def _is_over(self, id: str) -> bool:
+        row = self._executions.get(id)
+        if row is None or row.status not in ENDED:
+            return False
+        parent = self._executions.get(row.parent_id or "")
+        return (parent is None or parent.status in ENDED) and all(c.status in ENDED for c in self._children(id))
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        self._schedules[schedule.name] = copy(schedule)
+        self._signal.fire()
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        known = self._schedules.get(schedule.name)
+        if known is None or known.next_at != expected:
+            return False
+        self._schedules[schedule.name] = copy(schedule)
+        return True
+
+    async def remove_schedule(self, name: str) -> bool:
+        return self._schedules.pop(name, None) is not None
+
     # Waking ---------------------------------------------------------------------------------------
 
     async def next_wake(self) -> int | None:
@@ -432,72 +512,6 @@ class MemoryStore:
     async def changed(self, timeout: float) -> None:
         await self._signal.wait(self.clock, timeout)
 
-    # Insight --------------------------------------------------------------------------------------
 
-    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
-        return {id: copy(self._executions[id]) for id in ids if id in self._executions}
-
-    async def count(self, query: Query) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for row in self._matching(query):
-            counts[row.status.value] = counts.get(row.status.value, 0) + 1
-        return counts
-
-    def _matching(self, query: Query) -> Iterable[Execution]:
-        return (
-            row
-            for row in self._executions.values()
-            if (not query.status or row.status in query.status)
-            and query.workflow in (None, row.workflow)
-            and query.version in (None, row.version)
-            and query.parent in (None, row.parent_id)
-            and query.by in (None, row.started_by)
-            and row.id.startswith(query.id_prefix or "")
-            and (query.since is None or row.created_at >= query.since)
-            and (query.until is None or row.created_at < query.until)
-        )
-
-    async def history(self, execution_id: str) -> list[Entry]:
-        return self._journal(execution_id)
-
-    async def requests(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        execution_ids: Sequence[str] = (),
-        status: str | None = "open",
-        limit: int = 1000,
-    ) -> list[Request]:
-        named = {i: self._requests[i] for i in ids if i in self._requests}
-        named |= {request.id: request for execution in execution_ids for request in self._asked.get(execution, ())}
-        wanted = named if ids or execution_ids else self._requests
-        return _oldest_first(request for request in wanted.values() if status in (None, request.status))[:limit]
-
-    async def tree(self, execution_id: str) -> list[Execution]:
-        found, heads = [], [execution_id]
-        for head in heads:
-            children = self._children(head)
-            heads += [row.id for row in children]
-            found += [copy(row) for row in children if row.status not in ENDED]
-        return found
-
-    async def workers(self) -> list[WorkerRecord]:
-        owners = {row.owner for row in self._executions.values()}
-        return [copy(row) for row in self._workers.values() if row.state == "live" or row.id in owners]
-
-    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        newest = query.order != "oldest"
-        rows = sorted(self._matching(query), key=_age, reverse=newest)
-        if cursor is not None:
-            last = read_cursor(cursor)
-            rows = [row for row in rows if (_age(row) < last if newest else _age(row) > last)]
-        items = [copy(row) for row in rows[:limit]]
-        return Page(items, cursor_after(items[-1]) if len(rows) > limit else None)
-
-
-def _age(row: Execution | Request) -> tuple[int, str]:
-    return row.created_at, row.id
-
-
-def _oldest_first(rows: Iterable[Row]) -> list[Row]:
-    return sorted((copy(row) for row in rows), key=_age)
+def _place(row: Execution) -> Place:
+    return Place(row.id, row.attributes, row.started_at)

@@ -1,0 +1,161 @@
+"""What the memory store holds, and the reads of it (`perdure.store.Insight`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from perdure.clock import Clock, SystemClock
+from perdure.records import (
+    ENDED,
+    Entry,
+    Execution,
+    Message,
+    Page,
+    Query,
+    Request,
+    Schedule,
+    Tally,
+    WorkerRecord,
+)
+from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.signal import Signal
+
+Row = TypeVar("Row", Execution, Request)
+
+
+class MemoryRows:
+    """Dictionaries of rows. Reads give copies."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self._executions: dict[str, Execution] = {}
+        self._journals: dict[str, dict[int, Entry]] = {}
+        self._requests: dict[str, Request] = {}
+        self._messages: dict[str, Message] = {}
+        # The same rows by execution, and the children by parent.
+        self._asked: defaultdict[str, list[Request]] = defaultdict(list)
+        self._posted: defaultdict[str, list[Message]] = defaultdict(list)
+        self._below: defaultdict[str, list[str]] = defaultdict(list)
+        self._workers: dict[int, WorkerRecord] = {}
+        self._schedules: dict[str, Schedule] = {}
+        self._signal = Signal()
+
+    def _journal(self, id: str) -> list[Entry]:
+        return sorted(self._journals.get(id, {}).values(), key=lambda entry: entry.seq)
+
+    def _children(self, id: str) -> list[Execution]:
+        return [self._executions[child] for child in self._below.get(id, ())]
+
+    # Insight --------------------------------------------------------------------------------------
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        return {id: copy(self._executions[id]) for id in ids if id in self._executions}
+
+    async def count(self, query: Query) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for row in self._matching(query):
+            counts[row.status.value] = counts.get(row.status.value, 0) + 1
+        return counts
+
+    def _matching(self, query: Query) -> Iterable[Execution]:
+        return (
+            row
+            for row in self._executions.values()
+            if (not query.status or row.status in query.status)
+            and query.workflow in (None, row.workflow)
+            and query.version in (None, row.version)
+            and query.parent in (None, row.parent_id)
+            and query.by in (None, row.started_by)
+            and row.id.startswith(query.id_prefix or "")
+            and (query.since is None or row.created_at >= query.since)
+            and (query.until is None or row.created_at < query.until)
+            and query.queue in (None, row.queue)
+            and (query.ended_before is None or (row.ended_at is not None and row.ended_at < query.ended_before))
+            and (not query.attributes or _has(row, query.attributes))
+            and (query.text is None or _mentions(row, query.text))
+        )
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        return self._journal(execution_id)
+
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        return [e for e in self._journal(execution_id) if e.seq > after and e.kind in kinds][:limit]
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        return next((e for e in reversed(self._journal(execution_id)) if e.key == key), None)
+
+    async def tallies(self) -> list[Tally]:
+        found: dict[tuple[str, str, str], Tally] = {}
+        for row in sorted(self._executions.values(), key=_age):
+            place = row.workflow, row.queue, row.status.value
+            known = found.get(place) or Tally(*place, 0, row.created_at)
+            found[place] = replace(known, number=known.number + 1)
+        return [found[place] for place in sorted(found)]
+
+    async def schedules(self) -> list[Schedule]:
+        return [copy(self._schedules[name]) for name in sorted(self._schedules)]
+
+    async def requests(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
+    ) -> list[Request]:
+        named = {i: self._requests[i] for i in ids if i in self._requests}
+        named |= {request.id: request for execution in execution_ids for request in self._asked.get(execution, ())}
+        wanted = named if ids or execution_ids else self._requests
+        return oldest_first(request for request in wanted.values() if status in (None, request.status))[:limit]
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        found, heads = [], [execution_id]
+        for head in heads:
+            children = self._children(head)
+            heads += [row.id for row in children]
+            found += [copy(row) for row in children if row.status not in ENDED]
+        return found
+
+    async def workers(self) -> list[WorkerRecord]:
+        owners = {row.owner for row in self._executions.values()}
+        return [copy(row) for row in self._workers.values() if row.state == "live" or row.id in owners]
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        newest = query.order != "oldest"
+        rows = sorted(self._matching(query), key=_age, reverse=newest)
+        if cursor is not None:
+            last = read_cursor(cursor)
+            rows = [row for row in rows if (_age(row) < last if newest else _age(row) > last)]
+        items = [copy(row) for row in rows[:limit]]
+        return Page(items, cursor_after(items[-1]) if len(rows) > limit else None)
+
+
+def _age(row: Execution | Request) -> tuple[int, str]:
+    return row.created_at, row.id
+
+
+def oldest_first(rows: Iterable[Row]) -> list[Row]:
+    """Copies of rows, by age."""
+    return sorted((copy(row) for row in rows), key=_age)
+
+
+def _has(row: Execution, wanted: Sequence[tuple[str, str]]) -> bool:
+    if not row.attributes:
+        return False
+    known = msgspec.json.decode(row.attributes, type=dict[str, msgspec.Raw])
+    return all(name in known and bytes(known[name]) == text.encode() for name, text in wanted)
+
+
+def _mentions(row: Execution, text: str) -> bool:
+    places = (row.id, row.workflow, row.reason or "", row.started_by or "")
+    return any(_lower(text) in _lower(place) for place in places)
+
+
+def _lower(text: str) -> str:
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
