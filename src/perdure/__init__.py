@@ -1,5 +1,6 @@
 """Perdure: durable workflows for Python, on the database you already have."""
 
+from perdure.bulk import Done, Stats
 from perdure.calls import (
     Child,
     interrupt,
@@ -7,19 +8,22 @@ from perdure.calls import (
     patched,
     random,
     receive,
+    restart,
     send,
     sleep,
     start_child,
     uuid4,
 )
 from perdure.context import Current, current
-from perdure.engine import Engine, Handle
+from perdure.engine import Engine
 from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
     BadBatchError,
+    BudgetExceededError,
     CommitUnknownError,
     ConcurrentCallError,
+    CrashLoopError,
     DecodeError,
     EncodeError,
     ExecutionCancelledError,
@@ -39,11 +43,26 @@ from perdure.errors import (
     UnknownOutcomeError,
     WrongFaceError,
 )
+from perdure.handle import Handle
 from perdure.joins import Won, gather, race
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, User, Waiting
-from perdure.records import Page, Query, Status
+from perdure.queues import Queue
+from perdure.records import Page, Status
 from perdure.retry import Retry
+from perdure.schedules import ScheduleView
+from perdure.search import Query
 from perdure.stores.memory import MemoryStore
+from perdure.streams import (
+    Event,
+    Progress,
+    Restarted,
+    Usage,
+    emit,
+    progress,
+    publish,
+    set_attributes,
+    usage,
+)
 from perdure.views import HistoryEntry
 from perdure.workflow import Step, SyncStep, Workflow, checkpoint, step, workflow
 
@@ -52,15 +71,19 @@ __all__ = [
     "AlreadyExistsError",
     "BadBatchError",
     "Blocked",
+    "BudgetExceededError",
     "Cancelled",
     "Child",
     "CommitUnknownError",
     "Completed",
     "ConcurrentCallError",
+    "CrashLoopError",
     "Current",
     "DecodeError",
+    "Done",
     "EncodeError",
     "Engine",
+    "Event",
     "ExecutionCancelledError",
     "Failed",
     "FramesRefusedError",
@@ -79,9 +102,14 @@ __all__ = [
     "Page",
     "Paused",
     "PerdureError",
+    "Progress",
     "Query",
+    "Queue",
+    "Restarted",
     "Retry",
+    "ScheduleView",
     "SchemaVersionError",
+    "Stats",
     "Status",
     "Step",
     "StepFailedError",
@@ -89,6 +117,7 @@ __all__ = [
     "SyncStep",
     "TooLargeError",
     "UnknownOutcomeError",
+    "Usage",
     "User",
     "Waiting",
     "Won",
@@ -96,17 +125,23 @@ __all__ = [
     "WrongFaceError",
     "checkpoint",
     "current",
+    "emit",
     "gather",
     "interrupt",
     "now",
     "patched",
+    "progress",
+    "publish",
     "race",
     "random",
     "receive",
+    "restart",
     "send",
+    "set_attributes",
     "sleep",
     "start_child",
     "step",
+    "usage",
     "uuid4",
     "workflow",
 ]

@@ -154,7 +154,8 @@ def failed(run: Run, call: Call, error: BaseException) -> None:
         return run.worker.give_up(run, error, onward=True)
     wait = None
     if call.state != GONE and call.stopped != "cancel" and not isinstance(error, EncodeError):
-        wait = delay(call.spec.options.retry, call.attempt, error, run.worker.clock.jitter())
+        tried = call.attempt - run.forgiven.get(call.key, 0)
+        wait = delay(call.spec.options.retry, tried, error, run.worker.clock.jitter())
     if wait is None:
         return give_error(run, call, error)
     call.wake = run.now() + round(wait * SECOND)

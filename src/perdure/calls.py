@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from perdure.clock import SECOND, Duration, micros, to_datetime
 from perdure.codec import ANY, CODEC
 from perdure.errors import EncodeError, NoExecutionError
-from perdure.journal import RANDOM, RECEIVE, UUID4
+from perdure.journal import RANDOM, RECEIVE, RESTART, UUID4
 from perdure.schema import schema_of
 from perdure.scope import CURRENT, Call, Scope
 from perdure.sequencer import NOTHING, durable_call
@@ -215,6 +215,29 @@ async def start_child(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwarg
     scope = _workflow_scope("start_child")
     child_id = await workflow.call_child(scope, args, kwargs, detached=True)
     return Child(child_id)
+
+
+async def restart(*args: Any, **kwargs: Any) -> None:
+    """Go on under the same id with a fresh journal, the workflow called with these arguments. Never returns.
+
+    For what runs for ever: nothing of the journal so far is read again. Running bodies and children are cancelled, open
+    requests are withdrawn; messages that were not received wait on. Raises `EncodeError`, `TypeError`.
+    """
+    scope = _workflow_scope("restart")
+    sequencer = scope.sequencer
+    if sequencer.closing:
+        await sequencer.refuse()
+    text, _ = sequencer.arguments.bind(args, kwargs)
+    key = scope.key(RESTART)
+    await durable_call(Call(sequencer, _Restart(text), key, None, "null"))
+
+
+class _Restart(ActSpec):
+    """The end of one life; `text`: the input of the next."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(RESTART)
+        self.text = text
 
 
 # Values made once -----------------------------------------------------------------------------------------

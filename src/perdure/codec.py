@@ -9,20 +9,22 @@ Three ways, the first that gives the value back exactly is taken:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import marshal
 import re
 import traceback
 import types
 import zlib
+from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
-from perdure import tags
+from perdure import hinted, registered, tags
 from perdure.errors import DecodeError, EncodeError, StepFailedError
+from perdure.exceptions import attribute_names, is_exception, revive
+from perdure.shapes import has_hooks
 
 MARK = tags.MARK
 TRACEBACK_LIMIT = 16 * 1024
@@ -42,6 +44,8 @@ SCALARS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _NO_SCALARS: frozenset[type] = frozenset()
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+_encode_custom = msgspec.json.Encoder(enc_hook=hinted.to_plain).encode
+_encode_custom_sorted = msgspec.json.Encoder(enc_hook=hinted.to_plain, order="deterministic").encode
 _decode_any = msgspec.json.Decoder().decode
 _marshal = marshal.dumps
 _non_ascii = re.compile("[^\x00-\x7f]+").sub
@@ -85,25 +89,35 @@ class Coder:
     (a float only if it is finite).
     """
 
-    __slots__ = ("_decode", "_encode", "_plain", "hint", "scalars")
+    __slots__ = ("_classes", "_decode", "_encode", "_plain", "hint", "scalars")
 
     def __init__(self, hint: Any = ANY) -> None:
         self.hint = hint
         self.scalars = _scalars(hint)
         self._plain = _is_plain(hint)
-        self._encode = _encode
-        self._decode = _decode_any
+        self._classes: frozenset[type] = frozenset()
+        self._encode: Callable[[Any], bytes] = _encode
+        self._decode: Callable[[str], Any] = _decode_any
         if not _is_any(hint):
             try:
-                self._decode = msgspec.json.Decoder(hint).decode
-                if not self._plain and "SetType(" in repr(msgspec.inspect.type_info(hint)):
-                    # Sets of strings come in another order in each process, and texts are compared.
-                    self._encode = _encode_sorted
+                self._decode = hinted.decoder(hint)
+                if not self._plain:
+                    self._prepare(hinted.reach(hint))
             except Exception:
                 # A hint that msgspec cannot read says nothing: such values are tagged.
                 self._decode = _decode_any
                 self._plain = True
                 self.scalars = SCALARS
+
+    def _prepare(self, reach: hinted.Reach) -> None:
+        self._classes = reach.classes
+        if any(map(has_hooks, reach.classes)):
+            self._encode = hinted.refuse
+        elif reach.custom:
+            self._encode = _encode_custom_sorted if reach.sets else _encode_custom
+        elif reach.sets:
+            # Sets of strings come in another order in each process, and texts are compared.
+            self._encode = _encode_sorted
 
     def record(self, value: Any, path: str = "value") -> tuple[str, Any]:
         """The value as ASCII JSON text, and the copy that `decode` makes of that text.
@@ -127,7 +141,7 @@ class Coder:
             text = self._encode(value).decode()
             if MARK not in text:
                 copy = self._decode(text)
-                if _marshal(copy, 2) == _marshal(value, 2) if self._plain else tags.same(value, copy):
+                if _marshal(copy, 2) == _marshal(value, 2) if self._plain else self._is_same(value, copy):
                     return text if text.isascii() else _escape(text), copy
         except MemoryError:
             raise
@@ -135,6 +149,10 @@ class Coder:
             # Whatever msgspec, marshal or the value's own methods object to, the tagged way decides.
             pass
         return self._record_tagged(value, path)
+
+    def _is_same(self, value: Any, copy: Any) -> bool:
+        # A class may have been registered since; its texts hold a version, and so a tag.
+        return registered.BY_TYPE.keys().isdisjoint(self._classes) and tags.same(value, copy)
 
     def encode(self, value: Any, path: str = "value") -> str:
         """`record` without the copy."""
@@ -190,7 +208,9 @@ class Codec:
     """Values to ASCII JSON text and back. Data only: reading imports nothing and runs no pickle.
 
     Knows the types of JSON, ints of any size, bytes, tuple, named tuples, set, frozenset, complex, datetime,
-    date, time, timedelta, Decimal, UUID, enums, dataclasses and msgspec Structs; all others raise `EncodeError`.
+    date, time, timedelta, Decimal, UUID, paths, enums, exceptions (without their tracebacks), dataclasses, attrs
+    classes, msgspec Structs, pydantic models, classes with hooks or registered ones (see `registered`), and
+    where the text will be encrypted `Secret` and pydantic's secrets. All others raise `EncodeError`.
     """
 
     def __init__(self) -> None:
@@ -275,7 +295,9 @@ def _error_tree(exc: BaseException) -> dict[str, Any]:
     else:
         tree["args"] = [_argument(arg) for arg in exc.args]
     attributes = {}
-    for name in _attribute_names(exc):
+    for name in attribute_names(exc):
+        if name == "__notes__":  # in the traceback already
+            continue
         try:
             value = getattr(exc, name)
             if value is not None:
@@ -287,14 +309,6 @@ def _error_tree(exc: BaseException) -> dict[str, Any]:
     if attributes:
         tree["attributes"] = attributes
     return tree
-
-
-def _attribute_names(exc: BaseException) -> list[str]:
-    """What an error holds beside its args: its dict, its slots, and what C classes keep (`errno`, `name`)."""
-    names = [name for name in vars(exc) if name != "__notes__"]
-    for base in type(exc).__mro__[:-1]:
-        names += [n for n, m in vars(base).items() if type(m) is types.MemberDescriptorType and n[0] != "_"]
-    return names
 
 
 def _argument(value: Any) -> Any:
@@ -345,7 +359,7 @@ def _parse_error(text: str) -> dict[str, Any]:
 
 def _rebuild(tree: dict[str, Any]) -> BaseException:
     cls = tags.find_type(tree["type"])
-    if cls is not None and (issubclass(cls, Exception) or cls is asyncio.CancelledError):
+    if cls is not None and is_exception(cls):
         try:
             return _revive(cls, tree)
         except Exception:
@@ -355,23 +369,11 @@ def _rebuild(tree: dict[str, Any]) -> BaseException:
     return StepFailedError(f"{name}: {tree['message']}")
 
 
-def _revive(cls: type[BaseException], tree: dict[str, Any]) -> BaseException:
-    # The builtin base allocates: a user's `__new__` and `__init__` need not take `args` at all.
-    base: Any = next(b for b in cls.__mro__ if b.__module__ == "builtins")
+def _revive(cls: type, tree: dict[str, Any]) -> BaseException:
     args = tags.load(tags.dump(tree.get("args", [])))
     attributes = tags.load(tags.dump(tree.get("attributes", {})))
-    if issubclass(cls, BaseExceptionGroup):
-        made: BaseException = base.__new__(cls, *args, [_rebuild(error) for error in tree["errors"]])
-    else:
-        made = base.__new__(cls, *args)
-        made.args = tuple(args)
-    for name, value in attributes.items():
-        try:
-            object.__setattr__(made, name, value)
-        except (AttributeError, TypeError):
-            # Read only: set by the allocation already.
-            continue
-    return made
+    errors = [_rebuild(error) for error in tree["errors"]] if issubclass(cls, BaseExceptionGroup) else None
+    return revive(cls, args, attributes, errors)
 
 
 CODEC = Codec()

@@ -25,6 +25,7 @@ class Info:
     fence: int
     generation: int
     started_at: int
+    changed: str | None = None  # the attributes as they are to be recorded in the row
 
 
 def idempotency_key(execution_id: str, key: str, generation: int) -> str:

@@ -10,11 +10,15 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from perdure import bodies, errands
 from perdure.codec import checksum, encode_error
 from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
+from perdure.journal import CUT, NOTE, STARTED_AGAIN
 from perdure.records import ENDED, Change, Status
 
 if TYPE_CHECKING:
@@ -60,6 +64,7 @@ def cancel(run: Run, by: str | None, reason: str | None) -> None:
 def block(run: Run, error: PerdureError) -> None:
     """Only a person can help: nothing is changed but the status."""
     run.locals = []
+    run.told = []
     text = encode_error(error)
     if not isinstance(error, JournalMismatchError):
         logger.error("%s is blocked: %s", run.id, error)
@@ -78,6 +83,29 @@ def release(run: Run) -> None:
         run.stopping = record
         run.sequencer.close()
         run.rest()
+
+
+def pause(run: Run, reason: str | None) -> None:
+    """Carry out a wish to pause: no new body enters, what runs is recorded, then the row says so."""
+    record = functools.partial(change, run, Status.PAUSED, reason=reason)
+    if run.stopping is None and not run.ended:
+        run.stopping = record
+        run.sequencer.close()
+        run.rest()
+
+
+def restart(run: Run, text: str) -> None:
+    """Begin a new life of the execution, with another input and a fresh journal."""
+
+    def record() -> None:
+        cut = msgspec.json.encode({"from_seq": run.execution.base_seq + 1, "reason": "restart"}).decode()
+        run.local(f"{CUT}:{run.seq + 1}", CUT, "completed", cut)
+        base = run.seq
+        run.generation += 1
+        run.local(STARTED_AGAIN, NOTE, "completed", "null")
+        change(run, Status.PENDING, again=(text, run.generation, base))
+
+    stop(run, functools.partial(errands.end_children, run.worker, run, record))
 
 
 def stop(run: Run, then: Callable[[], None], *, for_good: bool = True) -> None:
@@ -124,13 +152,13 @@ def change(
     error: str | None = None,
     reason: str | None = None,
     wake_at: int | None = None,
+    again: tuple[str, int, int] | None = None,
 ) -> None:
     """Have the execution's row changed; `Run.changed` hears the verdict."""
     if run.abandoned:
         return
     run.flying += 1
-    if run.locals:
-        run.flush()
+    run.flush()
     if status is not Status.WAITING:
         run.ended = True
     else:
@@ -143,9 +171,11 @@ def change(
         at=run.now(),
         output=output,
         error=error,
-        checksum=checksum(run.execution.input, output, error),
+        checksum=checksum(again[0] if again is not None else run.execution.input, output, error),
         reason=reason,
         wake_at=wake_at,
         parent_id=run.execution.parent_id if status in ENDED else None,
     )
+    if again is not None:
+        wanted = replace(wanted, input=again[0], generation=again[1], base_seq=again[2])
     run.committer.change(run, wanted)

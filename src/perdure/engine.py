@@ -7,16 +7,15 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from perdure import views
-from perdure.cancelling import cancel
+from perdure import bulk, schedules
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import (
@@ -27,28 +26,24 @@ from perdure.errors import (
     PerdureError,
     StoreUnavailableError,
 )
+from perdure.handle import Handle
+from perdure.housekeeping import Housekeeping
 from perdure.keys import check_execution_id
 from perdure.loop import install_generator_hooks
-from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
-from perdure.records import (
-    Answer,
-    Execution,
-    Message,
-    Page,
-    Post,
-    Query,
-    Request,
-    Resume,
-    Status,
-    Verdict,
-)
+from perdure.outcome import OpenRequest, User
+from perdure.queues import Queue
+from perdure.records import Answer, Execution, Page, Request, Schedule, Verdict
+from perdure.records import Query as RowQuery
+from perdure.schedules import ScheduleView
 from perdure.schema import check
 from perdure.scope import ENGINE_THREADS
+from perdure.search import Query, row_query
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
-from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
-from perdure.watch import MOVING, RowReader, Watch
+from perdure.streams import Live
+from perdure.views import request_view
+from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
 from perdure.workflow import REGISTRY, Workflow
 
@@ -86,9 +81,10 @@ class Engine:
 
     `url`: a URL (`memory://`, `sqlite:///file.db`, `postgresql://...`) or a `Store`. None: PERDURE_DATABASE_URL, else
     DATABASE_URL (environment, then `.env` here or above), else memory. `worker=False` only submits, answers
-    and looks. `workflows`: those that run here; None: all that are imported. `queues`: those that are served.
-    `concurrency`: executions in memory at once. `lease`: seconds a worker lives without a heartbeat.
-    `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
+    and looks. `workflows`: those that run here; None: all that are imported. `queues`: those that are served
+    (names, or `Queue`s with limits). `concurrency`: executions in memory at once. `lease`: seconds a worker lives
+    without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
+    `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -100,11 +96,12 @@ class Engine:
         *,
         worker: bool = True,
         workflows: Sequence[Workflow[..., Any]] | None = None,
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str | Queue] = ("default",),
         concurrency: int = 100,
         lease: float = 15.0,
         poll: float | None = None,
         build: str | None = None,
+        retention: Duration | None = None,
         clock: Clock | None = None,
     ) -> None:
         if concurrency < 1:
@@ -127,7 +124,12 @@ class Engine:
         self._concurrency = concurrency
         self._lease = lease
         self._poll = poll
-        self._build = build
+        self._given_build = build
+        self._retention = None if retention is None else micros(retention)
+        self._url = url
+        self.build = build or ""
+        self.live = Live()
+        self._chores: Housekeeping | None = None
         self._undo_hooks: Any = None
         self._open = False
         self._submit: Worker | None = None
@@ -151,6 +153,8 @@ class Engine:
             self.watch = Watch(self.store, self.clock, min(poll, 1.0), self._is_local, self._is_near)
             if self._with_worker:
                 self._undo_hooks = install_generator_hooks()
+                if self._given_build is None:
+                    self.build = _build_of(list(self._workflows.values()))
                 self.worker = Worker(
                     self.store,
                     self.clock,
@@ -159,10 +163,13 @@ class Engine:
                     concurrency=self._concurrency,
                     lease=self.store.lease or self._lease,
                     poll=poll,
-                    build=self._build if self._build is not None else _build_of(list(self._workflows.values())),
+                    build=self.build,
                     left=self.watch.left,
+                    live=self.live,
                 )
                 await self.worker.start()
+                self._chores = Housekeeping(self.store, self.clock, self._start_row, self._retention)
+                self._chores.begin()
         except BaseException:
             if self._undo_hooks is not None:
                 self._undo_hooks()
@@ -184,6 +191,8 @@ class Engine:
         self._open = False
         ENGINE_THREADS[self._thread] -= 1
         try:
+            if self._chores is not None:
+                await self._chores.end()
             for worker in (self.worker, self._submit):
                 if worker is not None:
                     await worker.leave()
@@ -242,6 +251,14 @@ class Engine:
             created_at=now,
             updated_at=now,
         )
+        if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
+            self._workflows.update(_registered(None))
+        if await self._create(execution) == Verdict.EXISTS:
+            await self._check_same(execution)
+        return Handle(self, execution_id, workflow)
+
+    async def _create(self, execution: Execution) -> Verdict:
+        """Have an execution recorded. Gives OK or EXISTS."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
         def created(verdict: Verdict, error: BaseException | None) -> None:
@@ -253,14 +270,16 @@ class Engine:
                 future.set_result(verdict)
 
         worker = self.worker or await self._submitter()
-        if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
-            self._workflows.update(_registered(None))
         execution.build = worker.build
-        worker.create(execution, workflow, created)
-        verdict = await future
-        if verdict == Verdict.EXISTS:
-            await self._check_same(execution)
-        return Handle(self, execution_id, workflow)
+        worker.create(execution, created)
+        return await future
+
+    async def _start_row(self, execution: Execution) -> None:
+        """Start what a schedule asks for; that the same is there already is no error."""
+        if await self._create(execution) == Verdict.EXISTS:
+            row = (await self.store.get([execution.id])).get(execution.id)
+            if row is not None and row.started_by != execution.started_by:
+                raise AlreadyExistsError(f"{execution.id} exists and is no tick of it", execution_id=execution.id)
 
     async def _submitter(self) -> Worker:
         """What an engine without a worker submits with: a worker that never claims."""
@@ -273,8 +292,9 @@ class Engine:
                 concurrency=1,
                 lease=FOREVER,
                 poll=FOREVER,
-                build=self._build or "",
+                build=self.build,
                 left=self.watch.left,
+                live=self.live,
             )
             await submitter._register()
             self._submit = submitter
@@ -300,19 +320,23 @@ class Engine:
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
 
+    def client(self) -> Engine:
+        """Another engine on the same database, which only submits, answers and looks."""
+        return Engine(self._url, worker=False, build=self._given_build, clock=self.clock)
+
     def get(self, execution_id: str) -> Handle[Any]:
         """A handle; asks nobody. Its methods raise `NotFoundError` if there is no such execution."""
         return Handle(self, execution_id, None)
 
     # Looking ------------------------------------------------------------------------------------------
 
-    async def list(self, query: Query | None = None, *, limit: int = 100, cursor: str | None = None) -> Page:
+    async def list(self, query: Query | RowQuery | None = None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Executions, newest first: a page of `items`, and the `cursor` of the next one (None at the end)."""
-        return await self.store.list(query or Query(), limit, cursor)
+        return await self.store.list(row_query(query), limit, cursor)
 
-    async def count(self, query: Query | None = None) -> dict[str, int]:
+    async def count(self, query: Query | RowQuery | None = None) -> dict[str, int]:
         """How many executions, by status."""
-        return await self.store.count(query or Query())
+        return await self.store.count(row_query(query))
 
     async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""
@@ -324,6 +348,107 @@ class Engine:
         if row is None:
             raise NotFoundError(f"there is no execution {execution_id} in {self.store.url}", execution_id=execution_id)
         return row
+
+    # Many at once -------------------------------------------------------------------------------------
+
+    async def cancel(
+        self, query: Query, *, dry_run: bool = False, reason: str | None = None, by: str | User | None = None
+    ) -> bulk.Done:
+        """Cancel what the query finds and has not ended. `dry_run`: only tell which."""
+        return await bulk.each(self, query, bulk.OPEN, lambda h: h.cancel(reason=reason, by=by), dry_run)
+
+    async def pause(
+        self, query: Query, *, dry_run: bool = False, reason: str | None = None, by: str | User | None = None
+    ) -> bulk.Done:
+        """Pause what the query finds and is pending, running or waiting."""
+        return await bulk.each(self, query, bulk.GOING, lambda h: h.pause(reason=reason, by=by), dry_run)
+
+    async def resume(self, query: Query, *, dry_run: bool = False, by: str | User | None = None) -> bulk.Done:
+        """Resume what the query finds and is paused or blocked."""
+        return await bulk.each(self, query, bulk.STANDING, lambda h: h.resume(by=by), dry_run)
+
+    async def retry(self, query: Query, *, dry_run: bool = False, by: str | User | None = None) -> bulk.Done:
+        """Retry what the query finds and has failed."""
+        return await bulk.each(self, query, bulk.FAILED, lambda h: h.retry(by=by), dry_run)
+
+    async def prune(
+        self, query: Query | None = None, *, older_than: Duration | None = None, dry_run: bool = False
+    ) -> bulk.Done:
+        """Remove ended executions that the query finds, with all that belongs to them.
+
+        `older_than` (seconds or a timedelta): only those that ended so long ago. What an open parent or child needs
+        stays.
+        """
+        return await bulk.prune(self, query or Query(), older_than, dry_run)
+
+    async def stats(self) -> bulk.Stats:
+        """How many executions stand where, the workers, and how many requests wait for somebody."""
+        return await bulk.stats(self.store)
+
+    # Schedules ----------------------------------------------------------------------------------------
+
+    async def schedule(
+        self,
+        name: str,
+        workflow: Workflow[..., Any],
+        *,
+        cron: str,
+        timezone: str = "UTC",
+        overlap: str = "skip",
+        backfill: bool = False,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> ScheduleView:
+        """Start a workflow by the clock: each tick at most once, whichever worker is first.
+
+        `cron`: five fields, as cron has them, in `timezone`. `overlap`: if the last one has not ended, "skip" this
+        tick, "queue" it until then, or "allow" both. `backfill`: after a time without any worker start all missed ticks
+        (else only the latest). The same name again changes it; with the same times it goes on as it was. Raises
+        `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for wrong arguments.
+        """
+        self._check_open()
+        text, _ = workflow.arguments.bind(tuple(args), dict(kwargs or {}))
+        now = self.clock.now()
+        wanted = Schedule(
+            name, *workflow.identity, cron, timezone, overlap, backfill, text, workflow.options_.queue, created_at=now
+        )
+        known = {row.name: row for row in await self.store.schedules()}
+        made = schedules.make(wanted, known.get(name), now)
+        await self.store.put_schedule(made)
+        self._look_at_schedules()
+        return schedules.view(made)
+
+    async def schedules(self) -> Sequence[ScheduleView]:
+        """All schedules, by name."""
+        return [schedules.view(row) for row in await self.store.schedules()]
+
+    async def pause_schedule(self, name: str) -> None:
+        """Let it start nothing until it is resumed. Raises `NotFoundError`."""
+        await self._set_schedule(name, paused=True)
+
+    async def resume_schedule(self, name: str) -> None:
+        """Let it go on with its next tick from now. Raises `NotFoundError`."""
+        await self._set_schedule(name, paused=False)
+
+    async def remove_schedule(self, name: str) -> None:
+        """Remove it; what it started goes on. Raises `NotFoundError`."""
+        if not await self.store.remove_schedule(name):
+            raise NotFoundError(f"there is no schedule {name} in {self.store.url}")
+
+    async def _set_schedule(self, name: str, *, paused: bool) -> None:
+        self._check_open()
+        row = next((row for row in await self.store.schedules() if row.name == name), None)
+        if row is None:
+            raise NotFoundError(f"there is no schedule {name} in {self.store.url}")
+        if row.paused and not paused:
+            row.next_at = schedules.next_tick(row.cron, row.timezone, self.clock.now())
+        row.paused = paused
+        await self.store.put_schedule(row)
+        self._look_at_schedules()
+
+    def _look_at_schedules(self) -> None:
+        if self._chores is not None:
+            self._chores.look()
 
     # Answering ----------------------------------------------------------------------------------------
 
@@ -387,157 +512,3 @@ def _how_decided(request: Request) -> str:
     if request.status == "open":
         return f"the execution of {request.id} has ended: it needs no answer any more"
     return f"{request.id} is {request.status}: it takes no answer any more"
-
-
-class Handle(Generic[R]):
-    """One execution, wherever it runs."""
-
-    def __init__(self, engine: Engine, execution_id: str, workflow: Workflow[..., R] | None) -> None:
-        self.engine = engine
-        self.id = execution_id
-        self._workflow = workflow
-
-    def __repr__(self) -> str:
-        return f"<execution {self.id}>"
-
-    def _known(self, row: Execution) -> Workflow[..., Any] | None:
-        return self._workflow or self.engine._workflows.get((row.workflow, row.version))
-
-    async def status(self) -> Status:
-        """How its row stands now."""
-        return (await self.engine._row(self.id)).status
-
-    async def row(self) -> Execution:
-        """Its row."""
-        return await self.engine._row(self.id)
-
-    async def outcome(self, timeout: Duration | None = None) -> Outcome:
-        """Wait until it ends or needs something; never older than your last command. Raises `TimeoutError`."""
-        if timeout is None:
-            return await self._outcome(ends=False)
-        async with asyncio.timeout(micros(timeout) / 1_000_000):
-            return await self._outcome(ends=False)
-
-    async def result(self, timeout: Duration | None = None) -> R:
-        """Wait for the end (through waits and pauses) and give the value, or raise the execution's own error.
-
-        Raises `ExecutionCancelledError`, the typed cause of a block (`JournalMismatchError`, `DecodeError`, ...), or
-        `TimeoutError`.
-        """
-        if timeout is None:
-            return raise_or_value(await self._outcome(ends=True), self.id)  # type: ignore[no-any-return]
-        async with asyncio.timeout(micros(timeout) / 1_000_000):
-            return raise_or_value(await self._outcome(ends=True), self.id)  # type: ignore[no-any-return]
-
-    async def _outcome(self, *, ends: bool) -> Outcome:
-        engine = self.engine
-        pause = 0.005
-        while True:
-            engine._check_open()
-            waiter = engine.watch.wait_for(self.id, ends=ends)
-            try:
-                near = engine._is_local(self.id) or engine._is_near(self.id)
-                change = await waiter if near else None
-                if change is not None and change.status in (Status.COMPLETED, Status.FAILED):
-                    row = Execution(self.id, "", status=change.status, output=change.output, error=change.error)
-                    found = outcome_of(row, self._workflow)
-                    if self._workflow is not None and found is not None:
-                        return found
-                row = await engine._row(self.id)
-                found = await self._stands(row, ends)
-                if found is not None:
-                    return found
-                if ends or row.status in MOVING:
-                    if not waiter.done():
-                        await waiter
-                else:
-                    # It waits for children that move: look again when something has changed.
-                    await engine.store.changed(pause)
-                    pause = min(0.25, pause * 1.5)
-            finally:
-                engine.watch.forget(self.id, waiter)
-
-    async def _stands(self, row: Execution, ends: bool) -> Outcome | None:
-        outcome = outcome_of(row, self._known(row))
-        if outcome is not None:
-            if ends and row.status == Status.PAUSED:
-                return None
-            return outcome
-        if ends:
-            return None
-        if row.status == Status.WAITING or (row.status == Status.PENDING and _is_delayed(row, self.engine.clock)):
-            return await self._waiting(row)
-        return None
-
-    async def _waiting(self, row: Execution) -> Waiting | None:
-        """It waits, if nothing below it can go on either."""
-        below = await self.engine.store.tree(self.id)
-        if any(r.status in (Status.PENDING, Status.RUNNING) and not _is_delayed(r, self.engine.clock) for r in below):
-            return None
-        ids = [self.id, *[r.id for r in below]]
-        requests = await self.engine.store.requests(execution_ids=ids)
-        again = await self.engine._row(self.id)
-        if again.status != row.status or again.nudges != row.nudges:
-            return None
-        wakes = [r.wake_at for r in (row, *below) if r.wake_at is not None]
-        wake = min(wakes, default=None)
-        return Waiting([request_view(r) for r in requests], None if wake is None else to_datetime(wake))
-
-    async def requests(self) -> Sequence[OpenRequest]:
-        """What it asks of the world now."""
-        await self.engine._row(self.id)
-        return await self.engine.requests(self.id)
-
-    async def history(self) -> list[HistoryEntry]:
-        """Its journal: one entry a durable call, with its intent and failed attempts inside."""
-        await self.engine._row(self.id)
-        return views.history(await self.engine.store.history(self.id))
-
-    async def signal(self, name: str, value: Any = None, *, id: str | None = None, by: str | None = None) -> None:
-        """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended."""
-        engine = self.engine
-        engine._check_open()
-        text = CODEC.encode(value, path="value")
-        message = Message(
-            id=f"{self.id}:{id}" if id is not None else new_id(engine.clock),
-            execution_id=self.id,
-            name=name,
-            value=text,
-            checksum=checksum(text),
-            sent_by=by,
-            created_at=engine.clock.now(),
-        )
-        receipt = await engine.store.deliver(Post(message), engine.clock.now())
-        if receipt.verdict == Verdict.GONE:
-            await engine._row(self.id)
-        if receipt.verdict == Verdict.ENDED:
-            raise PerdureError(f"{self.id} has ended: {name!r} was not delivered", execution_id=self.id)
-        engine._hint(self.id)
-
-    async def cancel(self, *, reason: str | None = None, by: str | User | None = None) -> Outcome:
-        """Cancel it and all its children; returns its end once that is durable (it may have ended before)."""
-        engine = self.engine
-        engine._check_open()
-        who = by.id if isinstance(by, User) else by
-        task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
-        engine._hint(self.id)
-        row = await task
-        outcome = outcome_of(row, self._known(row))
-        return outcome if outcome is not None else Cancelled(who, reason)
-
-    async def resume(self, *, by: str | User | None = None) -> None:
-        """Let a paused or blocked execution go on. Raises `PerdureError` if it is neither."""
-        engine = self.engine
-        engine._check_open()
-        who = by.id if isinstance(by, User) else by
-        receipt = await engine.store.deliver(Resume(self.id, who), engine.clock.now())
-        if receipt.verdict != Verdict.OK:
-            row = await engine._row(self.id)
-            raise PerdureError(
-                f"{self.id} is {row.status}: only a paused or blocked execution is resumed", execution_id=self.id
-            )
-        engine._hint(self.id)
-
-
-def _is_delayed(row: Execution, clock: Clock) -> bool:
-    return row.status == Status.PENDING and row.wake_at is not None and row.wake_at > clock.now()

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.cancelling import cancel
 from perdure.codec import checksum, encode_error
 from perdure.errors import FramesRefusedError, LeaseLostError
 from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Receipt, Request, Status, Verdict
+from perdure.wishes import cancel
 
 if TYPE_CHECKING:
     from perdure.executor import Run

@@ -13,10 +13,12 @@ PerdureError
 ├── LeaseLostError           this worker was declared dead; another one goes on
 ├── JournalMismatchError     the code asks for something else than what was recorded
 ├── UnknownOutcomeError      a once-only step began, and nobody knows how it ended
+├── CrashLoopError           the execution's worker died again and again while it ran
 ├── FramesRefusedError       the workflow's frames could not be closed
 ├── EncodeError              a value cannot be recorded
 ├── DecodeError              a recorded value cannot be read
 ├── TooLargeError            a value or an id is over its limit
+├── BudgetExceededError      the execution has used up its budget, and nobody raised it
 ├── SchemaVersionError       the database was written by a newer, or needs an older, library
 ├── StoreUnavailableError    the database cannot be reached, or refuses to work
 │   └── CommitUnknownError   ... and nobody knows whether the last batch is in it
@@ -85,6 +87,10 @@ class UnknownOutcomeError(PerdureError):
     """A once-only step began and its outcome was never recorded."""
 
 
+class CrashLoopError(PerdureError):
+    """The execution's worker died again and again while it ran it; it waits for a person."""
+
+
 class FramesRefusedError(PerdureError):
     """The workflow's frames refused to be closed."""
 
@@ -99,6 +105,10 @@ class DecodeError(PerdureError):
 
 class TooLargeError(PerdureError):
     """The value is over its limit."""
+
+
+class BudgetExceededError(PerdureError):
+    """The budget is used up, and was not raised."""
 
 
 class SchemaVersionError(PerdureError):

@@ -12,16 +12,27 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import bodies, endings, errands, waits
+from perdure import alarms, bodies, endings, errands, streams, waits
 from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
 from perdure.errors import LeaseLostError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, NOTE, RECEIVE, TIMER, Journal, fold, forget_failures
+from perdure.journal import (
+    ATTEMPT,
+    ATTRIBUTES,
+    INTENT,
+    NOTE,
+    RECEIVE,
+    RESTART,
+    STARTED_AGAIN,
+    Journal,
+    fold,
+    forget_failures,
+)
 from perdure.loop import Timer
 from perdure.nested import nested
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
-from perdure.sequencer import Sequencer
+from perdure.sequencer import Sequencer, within
 from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -53,6 +64,7 @@ class Run:
         "execution",
         "fence",
         "flying",
+        "forgiven",
         "generation",
         "has_children",
         "id",
@@ -68,7 +80,9 @@ class Run:
         "seq",
         "sequencer",
         "stopping",
+        "streaming",
         "taken",
+        "told",
         "worker",
         "workflow",
         "working",
@@ -91,8 +105,11 @@ class Run:
         self.bodies = 0
         self.flying = 0
         self.locals: list[Entry] = []
+        self.told: list[streams.Told] = []
+        self.streaming: dict[str, tuple[int, int]] = {}
         self.inner: dict[str, Entry] = {}
         self.backoffs: dict[str, Call] = {}
+        self.forgiven: dict[str, int] = {}
         self.requests: dict[str, Request] = {}
         self.asked: dict[str, Call] = {}
         self.messages: list[Message] = []
@@ -124,12 +141,14 @@ class Run:
             journal = fold(entries) if entries else None
             args, kwargs = self.workflow.arguments.unbind(execution.input)
         except PerdureError as error:
-            self._make(None, attributes)
-            self.sequencer.closing = True
-            return self.block(error)
+            return self.block_unread(error)
+        self.seq = execution.base_seq
         if journal is not None:
             self.seq = journal.last_seq
             self.inner = journal.inner
+            self.streaming = dict.fromkeys(journal.streamed, (0, 0))
+            self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
+            attributes = _attributes_at_first(journal, attributes)
         self._make(journal, attributes)
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
@@ -139,7 +158,13 @@ class Run:
                 if request.status == "open":
                     self.committer.close_request(request.id, self.id)
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
-        sequencer.start(self.workflow.function(*args, **kwargs), self.worker.loop)
+        if inbox is not None and inbox.wish == "pause":
+            sequencer.closing = True
+            return endings.pause(self, inbox.wish_reason)
+        coroutine = self.workflow.function(*args, **kwargs)
+        if self.workflow.options_.timeout is not None:
+            coroutine = within(coroutine, self.workflow.options_.timeout, self.workflow.name)
+        sequencer.start(coroutine, self.worker.loop)
         fault = sequencer.replay()
         if fault is not None:
             return self.block(fault)
@@ -159,7 +184,7 @@ class Run:
         execution = self.execution
         self.sequencer = Sequencer(
             self.id,
-            started_at=execution.created_at,
+            started_at=_began(execution, journal),
             journal=journal,
             write_local=self.write_local,
             withdrawn=self._withdrawn,
@@ -174,6 +199,7 @@ class Run:
                 execution.created_at,
             ),
         )
+        self.sequencer.arguments = self.workflow.arguments
 
     # At rest ------------------------------------------------------------------------------------------
 
@@ -190,14 +216,18 @@ class Run:
             return self.worker.give_up(self, sequencer.fatal, onward=True)
         if sequencer.fault is not None:
             return self.block(sequencer.fault)
+        if sequencer.info.changed is not None:
+            self._note_attributes()
         if sequencer.timers:
-            self._set_timers()
+            alarms.set_timers(self)
         if sequencer.new:
             new, sequencer.new = sequencer.new, []
             for call in new:
                 if call.state == OPEN:
                     if call.spec.kind in _BODIES:
                         bodies.enter(self, call)
+                    elif call.spec.kind == RESTART:
+                        endings.restart(self, call.spec.text)
                     else:
                         waits.enter(self, call)
             if self._is_stopping() or self.abandoned:
@@ -205,6 +235,23 @@ class Run:
         if not self.bodies and not self.flying:
             self._idle()
         return None
+
+    def _note_attributes(self) -> None:
+        """The code has set attributes: the execution's row follows."""
+        info = self.sequencer.info
+        text, info.changed = info.changed, None
+        self.flying += 1
+        self.flush()
+        change = Change(
+            self.id,
+            self.fence,
+            self.nudges,
+            Status.RUNNING,
+            self.now(),
+            checksum=checksum(self.execution.input, None, None),
+            attributes=text,
+        )
+        self.committer.change(self, change)
 
     def _is_stopping(self) -> bool:
         return self.stopping is not None
@@ -222,67 +269,14 @@ class Run:
         if lost:  # parking now would forget them: whatever the cause, wait for another worker instead
             logger.error("%s: nothing runs for %s, which is a defect of Perdure; releasing it", self.id, lost)
             return endings.release(self)
-        wake = self._wake_at()
+        wake = alarms.wake_at(self)
         if wake is not None and wake < self.now() + STAY:
             return self.arm()
         return endings.change(self, Status.WAITING, wake_at=wake)
 
-    def _wake_at(self) -> int | None:
-        times = [t.deadline for t in self.sequencer.timers.values() if t.deadline is not None]
-        times += [call.wake for call in self.backoffs.values()]
-        times += [at for key in self.asked if (at := self.requests[key].expires_at) is not None]
-        return min(times, default=None)
-
-    # Time ---------------------------------------------------------------------------------------------
-
-    def _set_timers(self) -> None:
-        """Record the deadlines of new timers, before any new body enters (R6)."""
-        sequencer = self.sequencer
-        for timer in sequencer.timers.values():
-            if timer.deadline is None:
-                ahead = max(0, round(timer.requested * 1_000_000) - sequencer.time)
-                timer.set_at = self.now()
-                timer.deadline = timer.set_at + ahead
-                self._local(timer.key, TIMER, "set", str(timer.deadline))
-        self.arm()
-
     def arm(self) -> None:
         """Have the earliest of what waits for time call back."""
-        if self.alarm is not None:
-            self.alarm.cancel()
-            self.alarm = None
-        times = [t.deadline for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None]
-        times += [call.wake for call in self.backoffs.values()]
-        waiting = (self.requests[key] for key in self.asked)
-        times += [r.expires_at for r in waiting if r.expires_at is not None and r.status == "open"]
-        if times:
-            self.alarm = self.worker.clock.call_at(min(times), self._due)
-
-    def _due(self) -> None:
-        try:
-            self._ring()
-        except Exception as error:
-            self.broken(error)
-
-    def _ring(self) -> None:
-        self.alarm = None
-        if self.abandoned or self.ended or self.parking or self.stopping is not None:
-            return
-        now = self.now()
-        due = [
-            t for t in self.sequencer.timers.values() if not t.fired and t.deadline is not None and t.deadline <= now
-        ]
-        for timer in sorted(due, key=lambda t: (t.deadline, t.ordinal)):
-            timer.fired = True
-            self._put_timer(timer)
-        for call in [c for c in self.backoffs.values() if c.wake <= now]:
-            del self.backoffs[call.key]
-            bodies.start(self, call)
-        for key in list(self.asked):
-            request = self.requests[key]
-            if request.expires_at is not None and request.expires_at <= now:
-                errands.expire(self.worker, self, request)
-        self.arm()
+        alarms.arm(self)
 
     # The journal --------------------------------------------------------------------------------------
 
@@ -293,7 +287,7 @@ class Run:
         if self.abandoned:
             return
         committer = self.committer
-        if self.locals:
+        if self.locals or self.told:
             self.flush()
         self.seq = seq = self.seq + 1
         self.flying += 1
@@ -332,16 +326,8 @@ class Run:
         self.put(call, kind, status, output, error, future)
         return await future
 
-    def _put_timer(self, timer: Timer) -> None:
-        if self.locals:
-            self.flush()
-        self.seq += 1
-        self.flying += 1
-        entry = self._entry(timer.key, TIMER, "completed", None, timer.set_at)
-        self.committer.items.append((self, timer, entry))
-        self.committer.kick()
-
-    def _entry(self, key: str, kind: str, status: str, output: str | None, started_at: int) -> Entry:
+    def entry(self, key: str, kind: str, status: str, output: str | None, started_at: int) -> Entry:
+        """An entry with the seq that was taken last."""
         return Entry(
             self.id,
             self.seq,
@@ -364,11 +350,19 @@ class Run:
 
     def write_local(self, kind: str, key: str, output: str) -> None:
         """A local entry: takes its seq now and rides in the execution's next commit."""
-        self._local(key, kind, "completed", output)
+        self.local(key, kind, "completed", output)
 
-    def _local(self, key: str, kind: str, status: str, output: str) -> None:
+    def local(self, key: str, kind: str, status: str, output: str) -> None:
+        """An entry that nobody waits for: rides in the execution's next commit."""
+        if self.told:
+            streams.entries(self)
         self.seq += 1
-        self.locals.append(self._entry(key, kind, status, output, self.now()))
+        self.locals.append(self.entry(key, kind, status, output, self.now()))
+
+    def tell(self, key: str, kind: str, status: str, attempt: int, output: str) -> None:
+        """An entry of what a body said."""
+        self.seq += 1
+        self.locals.append(self.entry(key, kind, status, output, self.now())._replace(attempt=attempt))
 
     def acknowledged(self, subject: Any, entry: Entry) -> None:
         """An entry is durable: hand its outcome over."""
@@ -461,6 +455,8 @@ class Run:
             return
         if self.stopping is None and inbox.wish == "cancel":
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
+        if self.stopping is None and inbox.wish == "pause":
+            return endings.pause(self, inbox.wish_reason)
         self._look(inbox)
         self.rest()
 
@@ -491,6 +487,12 @@ class Run:
         """Only a person can help: nothing is changed but the status."""
         endings.block(self, error)
 
+    def block_unread(self, error: PerdureError) -> None:
+        """It cannot even be begun."""
+        self._make(None, {})
+        self.sequencer.closing = True
+        self.block(error)
+
     def release(self) -> None:
         """Give the execution back for another worker, once what is under way is recorded."""
         endings.release(self)
@@ -503,7 +505,9 @@ class Run:
                 self.worker.loop.call_soon(call.task.cancel)
 
     def flush(self) -> None:
-        """Send the local entries along with what goes next."""
+        """Send the local entries, and what was told, along with what goes next."""
+        if self.told:
+            streams.entries(self)
         if self.locals:
             self.committer.items.extend((None, None, entry) for entry in self.locals)
             self.locals = []
@@ -511,9 +515,11 @@ class Run:
     def changed(self, change: Change, verdict: Verdict) -> None:
         """The store's verdict on a change of the execution's row."""
         self.flying -= 1
-        self.parking = False
         if self.abandoned:
-            return
+            return None
+        if change.status is Status.RUNNING and verdict == Verdict.OK:
+            return self.rest()
+        self.parking = False
         if verdict == Verdict.NUDGED:
             self.arm()
             return self.worker.refresh(self)
@@ -569,3 +575,16 @@ class Run:
             held.clear()
         self.messages = []
         self.receiving = []
+
+
+def _began(execution: Execution, journal: Journal | None) -> int:
+    """When this life of the execution began: what its code takes for the time until the first outcome."""
+    if journal is not None and journal.entries and journal.entries[0].key == STARTED_AGAIN:
+        return journal.entries[0].completed_at
+    return execution.created_at
+
+
+def _attributes_at_first(journal: Journal, now: Any) -> Any:
+    """The attributes as they were before the code set any."""
+    first = journal.local.get(f"{ATTRIBUTES}#1")
+    return now if first is None else CODEC.decode(first.output or "{}")["before"]

@@ -2,7 +2,9 @@
 
 The rows of an execution by seq are its journal. An entry is
 - an *outcome* (`completed`, `failed`): replay hands it over to the open call of its key;
-- *local* (uuid4, random, patched, race, note): a value that the code makes and checks by itself;
+- *local* (uuid4, random, patched, race, note, emit, publish, attributes): a value that the code makes and checks by
+  itself;
+- *told* (stream, progress, usage, and what steps publish): what a body said while it ran; replay knows nothing of it;
 - a *timer set*: the deadline of a timer; its firing is an outcome;
 - an *intent* or an *attempt*: passed over by replay, they tell what a body already went through;
 - a *cut*: voids the entries from a seq on. Nothing is ever changed or deleted.
@@ -31,8 +33,21 @@ PATCHED = "patched"
 UUID4 = "uuid4"
 RANDOM = "random"
 RECEIVE = "receive"
+EMIT = "emit"
+PUBLISH = "publish"
+ATTRIBUTES = "attributes"
+STREAM = "stream"
+PROGRESS = "progress"
+USAGE = "usage"
+RESTART = "restart"
 
-LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE})
+LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE, EMIT, PUBLISH, ATTRIBUTES})
+REPEATED = frozenset({PUBLISH, ATTRIBUTES})
+"""Local entries of which several have one key: in `Journal.local` they are `key#n`."""
+
+TOLD = frozenset({STREAM, PROGRESS, USAGE})
+STARTED_AGAIN = "restarted"
+"""The key of the first entry after a restart: it says when the execution's new life began."""
 OUTCOME = frozenset({"completed", "failed"})
 
 
@@ -41,6 +56,7 @@ class Pending:
     """What is recorded of a call that has no outcome yet."""
 
     failures: int = 0
+    forgiven: int = 0  # failures before an operator's retry: the policy does not count them
     intent: bool = False
     not_before: int = 0  # microseconds: the next attempt waits until then
 
@@ -54,6 +70,8 @@ class Journal:
     local: dict[str, Entry] = field(default_factory=dict)
     inner: dict[str, Entry] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
+    streamed: set[str] = field(default_factory=set)
+    usage: list[Entry] = field(default_factory=list)
 
 
 def is_outcome(entry: Entry) -> bool:
@@ -86,6 +104,7 @@ def fold(entries: Sequence[Entry]) -> Journal:
         return journal
     journal.last_seq = entries[-1].seq
     outer, local = journal.entries, journal.local
+    counts: dict[str, int] = {}
     for entry in live(entries):
         if checksum(entry.input, entry.output, entry.error) != entry.checksum:
             raise DecodeError(
@@ -96,16 +115,39 @@ def fold(entries: Sequence[Entry]) -> Journal:
             )
         if entry.kind == INTENT or entry.kind == ATTEMPT:
             _note(journal, entry)
+        elif entry.kind in TOLD or (entry.kind == PUBLISH and entry.status == "set"):
+            if entry.kind == STREAM:
+                journal.streamed.add(entry.key)
+            elif entry.kind == USAGE:
+                journal.usage.append(entry)
+            continue
         elif entry.parent_key is not None:
             journal.inner[entry.key] = entry
             continue
+        elif entry.kind in REPEATED:
+            counts[entry.key] = n = counts.get(entry.key, 0) + 1
+            local[f"{entry.key}#{n}"] = entry
         elif entry.kind in LOCAL:
             local[entry.key] = entry
         if entry.parent_key is None:
             outer.append(entry)
+    for entry in entries:
+        if entry.kind == CUT:
+            _forgive(journal, entry)
     if journal.inner:
         _fold_bodies(journal)
     return journal
+
+
+def _forgive(journal: Journal, entry: Entry) -> None:
+    """An operator has a failed step tried again: its attempts go on counting, its policy begins anew."""
+    cut = msgspec.json.decode(entry.output or "{}")
+    if "retry" in cut:
+        pending = journal.pending.setdefault(cut["retry"], Pending())
+        if pending.failures <= cut["attempts"]:
+            pending.failures, pending.not_before = cut["attempts"], 0
+        pending.forgiven = cut["attempts"]
+        forget_failures(journal, cut["retry"])
 
 
 def _note(journal: Journal, entry: Entry) -> None:

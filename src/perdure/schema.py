@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ import msgspec
 
 from perdure.codec import ANY
 from perdure.errors import EncodeError
+from perdure.secrets import Secret
+from perdure.shapes import secret_types
 
 _NAMES = {
     "string": "a string",
@@ -35,16 +38,38 @@ _DURATION = re.compile(r"[+-]?P(?=[\dT])(\d+([.,]\d+)?[YMWD])*(T(\d+([.,]\d+)?[H
 def schema_of(hint: Any) -> str | None:
     """The JSON Schema of a type as ASCII JSON text; None for `Any`, which everything fits.
 
-    Takes what msgspec describes, and pydantic's models. Raises `EncodeError` for any other type.
+    Takes what msgspec describes, pydantic's models and paths, and these in one another. Raises `EncodeError` for
+    any other type.
     """
     if hint is ANY or hint is Any or hint is object:
         return None
-    describe = getattr(hint, "model_json_schema", None) if isinstance(hint, type) else None
+    shared: dict[str, Any] = {}
     try:
-        schema = msgspec.json.schema(hint) if describe is None else describe()
+        schema = msgspec.json.schema(hint, schema_hook=lambda cls: _describe(cls, shared))
+        if shared:
+            schema["$defs"] = {**_agreeing(shared, schema.get("$defs", {})), **schema.get("$defs", {})}
         return json.dumps(schema, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, NameError, AttributeError, RecursionError) as error:
+    except (TypeError, ValueError, NameError, AttributeError, NotImplementedError, RecursionError) as error:
         raise EncodeError(f"no JSON Schema can be made of {hint!r}: {error}") from error
+
+
+def _describe(cls: Any, shared: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a class that msgspec does not know; what it refers to goes to `shared`."""
+    if issubclass(cls, PurePath):
+        return {"type": "string", "format": "path"}
+    if cls in secret_types():
+        return {"writeOnly": True} if cls is Secret else {"type": "string", "writeOnly": True}
+    schema: dict[str, Any] = cls.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    shared |= _agreeing(definitions, shared)
+    return schema
+
+
+def _agreeing(definitions: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    for name in definitions.keys() & others.keys():
+        if definitions[name] != others[name]:
+            raise ValueError(f"it leads to two classes that are called {name}")
+    return definitions
 
 
 def check(schema_text: str | None, value_text: str) -> str | None:

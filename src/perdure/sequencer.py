@@ -21,9 +21,10 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+from perdure.clock import SECOND
 from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, LOCAL, NOTE, PATCHED, TIMER, Journal, Pending
+from perdure.journal import ATTEMPT, INTENT, LOCAL, NOTE, PATCHED, REPEATED, TIMER, Journal, Pending
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.places import describe, place_of, places
 from perdure.records import Entry
@@ -34,6 +35,9 @@ logger = logging.getLogger("perdure")
 REFUSALS = 50
 CLOSES = 20
 NOTHING = object()
+
+DEADLINE = "deadline"
+"""The key of the timer that is a workflow's `timeout=`; whether there is one may change."""
 
 GRAVE: list[Any] = []
 """Frames that refused to be closed, kept for ever: the garbage collector would run their code."""
@@ -80,6 +84,8 @@ class Sequencer:
         self.withdrawn_before: list[Call] = []
         self.asked: set[str] = set()
         self.patches: dict[str, bool] = {}
+        self.repeats: dict[str, int] = {}
+        self.arguments: Any = None  # those of the workflow
         self.missing: tuple[str, set[str]] | None = None
         self.cursor = 0
         self.live = False
@@ -157,11 +163,11 @@ class Sequencer:
     def _replay_entry(self, entry: Entry) -> bool:
         key, kind = entry.key, entry.kind
         if kind in LOCAL:
-            return kind in (NOTE, PATCHED) or key in self.asked
+            return kind in (NOTE, PATCHED) or kind in REPEATED or key in self.asked
         if kind == TIMER:
             timer = self.timers.get(key)
             if timer is None:
-                return key in self.gone
+                return key in self.gone or key == DEADLINE
             if entry.status == "set":
                 timer.deadline = int(entry.output or 0)
                 timer.set_at = entry.started_at
@@ -318,6 +324,14 @@ class Sequencer:
             self.write_local(kind, key, text)
         return str(text)
 
+    def repeat_local(self, kind: str, key: str, text: str) -> bool:
+        """A local entry of which several have one key. False if it is recorded already."""
+        n = self.repeats[key] = self.repeats.get(key, 0) + 1
+        if self.recorded_local(f"{key}#{n}") is not NOTHING:
+            return False
+        self.write_local(kind, key, text)
+        return True
+
     def check_local(self, kind: str, key: str, text: str) -> None:
         """A value that the journal's order decided: recorded live, compared in replay."""
         recorded = self.recorded_local(key)
@@ -439,6 +453,34 @@ def _name_of(key: str) -> str:
 def _short(text: str | None, size: int = 120) -> str:
     text = text or ""
     return text if len(text) <= size else text[: size - 3] + "..."
+
+
+async def within(coroutine: Any, duration: int, name: str) -> Any:
+    """Run a workflow's main coroutine until its recorded deadline (`duration` microseconds after it began)."""
+    token = CURRENT.set(_Deadline(CURRENT.get()))
+    limit = asyncio.timeout(duration / SECOND)
+    await limit.__aenter__()
+    CURRENT.reset(token)
+    try:
+        result = await coroutine
+    except BaseException as error:
+        try:
+            await limit.__aexit__(type(error), error, error.__traceback__)
+        except TimeoutError:
+            raise TimeoutError(f"{name} took longer than {duration / SECOND:g} s") from None
+        raise
+    await limit.__aexit__(None, None, None)
+    return result
+
+
+class _Deadline(Scope):
+    """The scope of the one timer that is a workflow's deadline: its key counts among no others."""
+
+    def __init__(self, scope: Any) -> None:
+        super().__init__(scope.sequencer, scope.path)
+
+    def key(self, name: str) -> str:
+        return DEADLINE
 
 
 async def durable_call(call: Call) -> Any:

@@ -1,88 +1,38 @@
 """Values that plain JSON cannot hold, as tagged JSON: `{"$": "<tag>", "v": ...}`.
 
-`mark` makes a tree of plain JSON values out of a value, `load` reads such a text, `same` tells whether
-two values are deeply equal with equal types. A dict of the user's that holds the key "$" is written as
-pairs, so an object with that key is always a tag. Classes are found by name among the modules that are
-already imported; reading never imports one and never calls a dataclass's constructor.
+`mark` makes a tree of plain JSON values out of a value, `load` reads such a text. A dict of the user's that
+holds the key "$" is written as pairs, so an object with that key is always a tag. What objects are taken apart
+into is said in `shapes`. Reading never imports a module and never calls a dataclass's constructor.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import math
-import os
-import sys
+import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum, Flag
-from functools import lru_cache
-from typing import Any, cast
+from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import msgspec
-
+from perdure.classes import describe, find_type, type_name
 from perdure.errors import DecodeError, EncodeError
+from perdure.sameness import ATOMS, same
+from perdure.secrets import SECRETS_ALLOWED
+from perdure.shapes import MAKERS, SECRET, shape_of
+
+__all__ = ["MARK", "describe", "dump", "find_type", "load", "mark", "same", "type_name"]
 
 MARK = '"$":'
+PATHS: dict[str, type[PurePath]] = {
+    kind.__name__: kind for kind in (PosixPath, WindowsPath, PurePosixPath, PureWindowsPath)
+}
 _MISSING: Any = object()
-_ATOMS = frozenset({str, int, bool, type(None), bytes, UUID, timedelta, date})
-
-
-# Names of classes -------------------------------------------------------------------------------------
-
-
-_MAIN = ("__main__", "__mp_main__")  # the second in the children of multiprocessing
-
-
-def type_name(cls: type) -> str:
-    """`module:qualname`. A class of `__main__` is named by the file's stem, as if it were imported."""
-    module = cls.__module__
-    return f"{_main_name() if module in _MAIN else module}:{cls.__qualname__}"
-
-
-def find_type(name: str) -> type | None:
-    """The class of this name in a module that is imported already, or None. Imports nothing."""
-    module, _, qualname = name.partition(":")
-    # The script that runs comes first: the names of its classes were written by `type_name`.
-    for place in ("__main__", module) if module == _main_name() else (module,):
-        found: Any = sys.modules.get(place)
-        for part in qualname.split("."):
-            # Not getattr: a module's `__getattr__` and lazy modules import when they are asked.
-            try:
-                found = object.__getattribute__(found, "__dict__").get(part)
-            except AttributeError:
-                found = None
-        if isinstance(found, type):
-            return found
-    return None
-
-
-def describe(cls: type) -> str:
-    """The class's name for a message: `socket.socket`, `int`."""
-    module = cls.__module__
-    return cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"
-
-
-def _main_name() -> str:
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return os.path.splitext(os.path.basename(file))[0] if isinstance(file, str) else "__main__"
-
-
-@lru_cache(maxsize=4096)
-def _fields(cls: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
-
-
-def _is_named_tuple(cls: type) -> bool:
-    return issubclass(cls, tuple) and isinstance(vars(cls).get("_fields"), tuple)
+_zone_key = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*").fullmatch
 
 
 # Writing ----------------------------------------------------------------------------------------------
@@ -127,7 +77,7 @@ def _mark_dict(value: dict[Any, Any], path: str) -> Any:
 def _member(path: str, key: Any) -> str:
     if type(key) is str:
         return f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
-    return f"{path}[{key!r}]" if type(key) in _ATOMS else f"{path}[a {describe(type(key))}]"
+    return f"{path}[{key!r}]" if type(key) in ATOMS else f"{path}[a {describe(type(key))}]"
 
 
 def _mark_set(value: set[Any] | frozenset[Any], path: str) -> Any:
@@ -157,34 +107,41 @@ def _mark_zoned(tag: str, value: datetime | time, path: str) -> Any:
 
 
 def _mark_object(value: Any, kind: type, path: str) -> Any:
-    if issubclass(kind, Enum):
-        tree = {"$": "enum", "v": value.name}
-        if kind.__members__.get(value.name) is not value:
-            if not issubclass(kind, Flag):
-                raise EncodeError(f"{path}: cannot record this {describe(kind)}: it is not among its members")
-            tree["v"] = mark(value.value, path)
-    elif issubclass(kind, msgspec.Struct):
-        fields = {name: mark(getattr(value, name), f"{path}.{name}") for name in kind.__struct_fields__}
-        tree = {"$": "struct", "v": fields}
-    elif dataclasses.is_dataclass(kind):
-        fields = {name: mark(_field(value, name, path), f"{path}.{name}") for name in _fields(kind)}
-        tree = {"$": "dataclass", "v": fields}
-    elif _is_named_tuple(kind):
-        tree = {"$": "namedtuple", "v": [mark(item, f"{path}[{i}]") for i, item in enumerate(value)]}
-    else:
-        raise EncodeError(f"{path}: cannot record a {describe(kind)}")
-    name = type_name(kind)
-    if find_type(name) is not kind:
-        raise EncodeError(f"{path}: cannot record a {describe(kind)}: its class is not found at {name} again")
-    tree["t"] = name
+    try:
+        shape = shape_of(kind)
+        if shape is None:
+            raise EncodeError(f"{path}: cannot record a {describe(kind)}")
+        if shape.tag == SECRET and not SECRETS_ALLOWED.get():
+            raise EncodeError(f"{path}: a {describe(kind)} is recorded only where it is encrypted: {_ENCRYPT}")
+        main, rest = shape.take(value)
+    except (EncodeError, RecursionError, MemoryError):
+        raise
+    except AttributeError as error:
+        if error.obj is value and error.name is not None:
+            lost = f"{path}.{error.name}: cannot record a {describe(kind)} without this field"
+            raise EncodeError(lost) from None
+        raise _refusal(path, kind, error) from error
+    except Exception as error:
+        # The class's own hooks and properties.
+        raise _refusal(path, kind, error) from error
+    if shape.found and find_type(shape.name) is not kind:
+        raise EncodeError(f"{path}: cannot record a {describe(kind)}: its class is not found at {shape.name} again")
+    tree = {"$": shape.tag, "v": mark(main, path), "t": shape.name}
+    for name, part in rest.items():
+        # A dict has members of the value itself: `order._total`, not `order.private._total`.
+        tree[name] = mark(part, path if type(part) is dict else f"{path}.{name}")
     return tree
 
 
-def _field(value: Any, name: str, path: str) -> Any:
-    try:
-        return getattr(value, name)
-    except AttributeError:
-        raise EncodeError(f"{path}.{name}: cannot record a {describe(type(value))} without this field") from None
+_ENCRYPT = "configure the engine's encryption, or record something else"
+
+
+def _refusal(path: str, kind: type, error: Exception) -> EncodeError:
+    return EncodeError(f"{path}: cannot record this {describe(kind)}: {type(error).__name__}: {error}")
+
+
+def _mark_path(value: PurePath, path: str) -> Any:
+    return {"$": "path", "v": str(value), "t": type(value).__name__}
 
 
 _WRITERS: dict[type, Callable[[Any, str], Any]] = {
@@ -199,6 +156,7 @@ _WRITERS: dict[type, Callable[[Any, str], Any]] = {
     Decimal: lambda v, path: {"$": "decimal", "v": str(v)},
     UUID: lambda v, path: {"$": "uuid", "v": str(v)},
     complex: lambda v, path: {"$": "complex", "v": [mark(v.real, path), mark(v.imag, path)]},
+    **dict.fromkeys(PATHS.values(), _mark_path),
 }
 
 
@@ -209,10 +167,51 @@ def load(text: str) -> Any:
     """The value of a text that `mark` and `dump` made. Raises `DecodeError`; imports nothing."""
     try:
         return _load(text)
-    except DecodeError:
-        raise
+    except DecodeError as error:
+        raise _located(text, error) from error.__cause__
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"the recorded text is damaged: {error}") from error
+
+
+def _located(text: str, error: DecodeError) -> DecodeError:
+    """The error with the path to the culprit: the text is read once more, from the top."""
+    try:
+        _read_below(_load_plain(text), "")
+    except DecodeError as found:
+        return found
+    except (ValueError, RecursionError):
+        # Damaged further on, or too deep for the way from the top: the error stands without its path.
+        pass
+    return error
+
+
+def _read_below(tree: Any, path: str) -> Any:
+    if type(tree) is list:
+        return [_read_below(item, f"{path}[{i}]") for i, item in enumerate(tree)]
+    if type(tree) is not dict:
+        return tree
+    if "$" not in tree:
+        return {name: _read_below(item, _member(path, name)) for name, item in tree.items()}
+    below = {}
+    for name, item in tree.items():
+        if tree["$"] == "dict" and name == "v" and type(item) is list:
+            below[name] = [_read_pair(pair, path) for pair in item]
+        else:
+            # A tag's members are the value's own parts: they have its path.
+            below[name] = _read_below(item, path)
+    try:
+        return _read(below)
+    except DecodeError as error:
+        if path:
+            raise DecodeError(f"{path.removeprefix('.')}: {error}") from error.__cause__
+        raise
+
+
+def _read_pair(pair: Any, path: str) -> Any:
+    if type(pair) is not list or len(pair) != 2:
+        return _read_below(pair, path)
+    key = _read_below(pair[0], f"{path}, a key")
+    return [key, _read_below(pair[1], _member(path, key))]
 
 
 def _read(tree: dict[str, Any]) -> Any:
@@ -229,7 +228,7 @@ def _read(tree: dict[str, Any]) -> Any:
     except MemoryError:
         raise
     except Exception as error:
-        # A reader meets whatever a damaged text holds, and a Struct's own `__post_init__`.
+        # A reader meets whatever a damaged text holds, a Struct's own `__post_init__`, and factories of defaults.
         raise DecodeError(f"the recorded text is damaged: no {tag} can be made of it ({error})") from error
 
 
@@ -238,6 +237,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 _load: Callable[[str], Any] = json.JSONDecoder(object_hook=_read, parse_constant=_refuse_constant).decode
+_load_plain: Callable[[str], Any] = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _text(tree: dict[str, Any], member: str = "v") -> str:
@@ -258,65 +258,17 @@ def _read_zoned(tree: dict[str, Any], kind: type[datetime] | type[time]) -> Any:
     value = kind.fromisoformat(_text(tree))
     zone: tzinfo | None = value.tzinfo
     if "z" in tree:
-        zone = ZoneInfo(_text(tree, "z"))
+        key = _text(tree, "z")
+        if not _zone_key(key):
+            # ZoneInfo looks into the package tzdata, and a dot would name a module there.
+            raise ValueError(f"{key!r:.80} is no zone")
+        zone = ZoneInfo(key)
     elif "n" in tree:
         offset = value.utcoffset()
         if offset is None:
             raise ValueError("a zone's name without its offset")
         zone = timezone(offset, _text(tree, "n"))
     return value.replace(tzinfo=zone, fold=1 if tree.get("fold") == 1 else 0)
-
-
-def _read_class(tree: dict[str, Any], what: str, fits: Callable[[type], bool]) -> Any:
-    name = _text(tree, "t")
-    cls = find_type(name)
-    if cls is None:
-        raise DecodeError(f"the recorded {what} {name} is not known here: import its module first")
-    if not fits(cls):
-        raise DecodeError(f"{name} was recorded as {what}, but is none")
-    return cls
-
-
-def _read_dataclass(tree: dict[str, Any]) -> Any:
-    cls = _read_class(tree, "a dataclass", dataclasses.is_dataclass)
-    given = dict(tree["v"])
-    made = object.__new__(cls)
-    for field in dataclasses.fields(cls):
-        value = given.get(field.name, _MISSING)
-        if value is _MISSING:
-            if field.default is not dataclasses.MISSING:
-                value = field.default
-            elif field.default_factory is not dataclasses.MISSING:
-                value = field.default_factory()
-            else:
-                raise DecodeError(f"{tree['t']} has a field {field.name!r} that was not recorded and has no default")
-        object.__setattr__(made, field.name, value)
-    return made
-
-
-def _read_struct(tree: dict[str, Any]) -> Any:
-    cls = _read_class(tree, "a Struct", lambda c: issubclass(c, msgspec.Struct))
-    given = dict(tree["v"])
-    return cls(**{name: given[name] for name in cls.__struct_fields__ if name in given})
-
-
-def _read_enum(tree: dict[str, Any]) -> Any:
-    cls = _read_class(tree, "an enum", lambda c: issubclass(c, Enum))
-    value = tree["v"]
-    if type(value) is int and issubclass(cls, Flag):
-        return cls(value)
-    member = cls.__members__.get(_text(tree))
-    if member is None:
-        raise DecodeError(f"{tree['t']} has no member {value!r}")
-    return member
-
-
-def _read_named_tuple(tree: dict[str, Any]) -> Any:
-    cls = _read_class(tree, "a namedtuple", _is_named_tuple)
-    items = _items(tree)
-    if len(items) != len(cls._fields):
-        raise DecodeError(f"{tree['t']} has {len(cls._fields)} fields, {len(items)} were recorded")
-    return tuple.__new__(cls, items)
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -335,72 +287,6 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "decimal": lambda t: Decimal(_text(t)),
     "uuid": lambda t: UUID(_text(t)),
     "complex": lambda t: complex(*map(float, _items(t))),
-    "enum": _read_enum,
-    "dataclass": _read_dataclass,
-    "struct": _read_struct,
-    "namedtuple": _read_named_tuple,
+    "path": lambda t: PATHS[_text(t, "t")](_text(t)),
+    **MAKERS,
 }
-
-
-# Comparing --------------------------------------------------------------------------------------------
-
-
-def same(a: Any, b: Any) -> bool:
-    """Deeply equal, with equal types, order of dicts, zones and signs of zero; NaN is the same as NaN."""
-    kind = type(a)
-    if kind is not type(b):
-        return False
-    if kind in _ATOMS:
-        return bool(a == b)
-    if kind is float:
-        return (a == b and (a != 0.0 or math.copysign(1.0, a) == math.copysign(1.0, b))) or (a != a and b != b)
-    if kind is dict:
-        return len(a) == len(b) and all(
-            same(k, m) and same(v, w) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True)
-        )
-    if issubclass(kind, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if kind is datetime or kind is time:
-        return a.replace(tzinfo=None) == b.replace(tzinfo=None) and a.fold == b.fold and _same_zone(a.tzinfo, b.tzinfo)
-    if kind is set or kind is frozenset:
-        return len(a) == len(b) and _same_items(a, b)
-    if kind is Decimal:
-        return bool(a.as_tuple() == b.as_tuple())
-    if kind is complex:
-        return same(a.real, b.real) and same(a.imag, b.imag)
-    if issubclass(kind, Enum):
-        return a is b
-    if issubclass(kind, msgspec.Struct):
-        return all(same(getattr(a, name), getattr(b, name)) for name in kind.__struct_fields__)
-    if dataclasses.is_dataclass(kind):
-        return all(same(getattr(a, name), getattr(b, name)) for name in _fields(kind))
-    return False
-
-
-def _same_zone(a: tzinfo | None, b: tzinfo | None) -> bool:
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, ZoneInfo):
-        return a.key == cast(ZoneInfo, b).key
-    return a is b or (a == b and cast(tzinfo, a).tzname(None) == cast(tzinfo, b).tzname(None))
-
-
-def _same_items(a: Any, b: Any) -> bool:
-    mates = {item: item for item in b}
-    rest = []
-    for item in a:
-        mate = mates.pop(item, _MISSING)
-        if mate is _MISSING:
-            rest.append(item)
-        elif not same(item, mate):
-            return False
-    # What is left is unequal to itself: NaN, or something that holds it.
-    left = list(mates)
-    for item in rest:
-        for i, mate in enumerate(left):
-            if same(item, mate):
-                del left[i]
-                break
-        else:
-            return False
-    return True

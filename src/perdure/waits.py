@@ -178,7 +178,7 @@ def _child(run: Run, call: Call) -> None:
         updated_at=now,
     )
     run.put(call, INTENT, "open", f'"{spec.kind}"', None)
-    run.worker.create(execution, spec.workflow, functools.partial(_child_created, run, call))
+    run.worker.create(execution, functools.partial(_child_created, run, call))
 
 
 def _child_created(run: Run, call: Call, verdict: Verdict, error: BaseException | None) -> None:

@@ -12,18 +12,20 @@ import json
 import logging
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
 from typing import Any
 
 from perdure.carrier import Carriers
+from perdure.claims import Claims
 from perdure.clock import Clock
 from perdure.committer import Committer, Created
-from perdure.errors import DecodeError, LeaseLostError, PerdureError, StoreUnavailableError
+from perdure.errors import LeaseLostError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
+from perdure.queues import Queue
 from perdure.records import (
     ENDED,
     Change,
@@ -37,6 +39,7 @@ from perdure.records import (
     WorkerRecord,
 )
 from perdure.store import Store
+from perdure.streams import Live
 from perdure.wakeups import Wakeups
 from perdure.workflow import Workflow
 
@@ -67,17 +70,20 @@ class Worker:
         clock: Clock,
         workflows: dict[tuple[str, int], Workflow[..., Any]],
         *,
-        queues: Sequence[str],
+        queues: Sequence[str | Queue],
         concurrency: int,
         lease: float,
         poll: float,
         build: str,
         left: Callable[[str, Change | None], None],
+        live: Live,
     ) -> None:
         self.store = store
         self.clock = clock
         self.workflows = workflows
-        self.queues = tuple(queues)
+        self.queues = tuple(q if isinstance(q, str) else q.name for q in queues)
+        self.limits = tuple(q.limit() for q in queues if isinstance(q, Queue))
+        self.limited = frozenset(limit.queue for limit in self.limits)
         self.concurrency = concurrency
         self.lease = lease
         self.poll = poll
@@ -88,8 +94,6 @@ class Worker:
         self.threads = ThreadPoolExecutor(max_workers=min(64, max(4, concurrency)), thread_name_prefix="perdure-step")
         self.runs: dict[str, Run] = {}
         self.creating: set[str] = set()
-        self.loading: set[str] = set()
-        self.doubtful: set[str] = set()
         self.submitted: set[str] = set()  # recorded as pending from here, not seen claimed yet
         self.tasks: set[asyncio.Task[Any]] = set()
         self.draining = False
@@ -97,13 +101,16 @@ class Worker:
         self.fatal: BaseException | None = None
         self.lost_leases = 0
         self.record = WorkerRecord(id=0)
+        self.claims = Claims(self)
         self.heartbeat: Heartbeat | None = None
         self.wakeups = Wakeups(clock, self._due)
         self.notify_left = left
+        self.live = live
+        self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
         self._refreshing = False
         self._poke = asyncio.Event()
-        self._backlog = True
+        self.backlog = True
         self._look_around = True
         self._poller: asyncio.Task[None] | None = None
 
@@ -173,7 +180,7 @@ class Worker:
     async def _drained(self, seconds: float) -> None:
         over = asyncio.Event()
         timer = self.loop.call_later(seconds, over.set)
-        while (self.runs or self.creating or self.loading or self.committer.busy) and not over.is_set():
+        while (self.runs or self.creating or self.claims.loading or self.committer.busy) and not over.is_set():
             if self.committer.dead:
                 break
             await asyncio.sleep(0.002)
@@ -217,6 +224,7 @@ class Worker:
         for run in dropped:
             run.abandon()
         self.runs.clear()
+        self.claims.forget_suspect()
         self._nudged.clear()
         for run in dropped:
             self.notify_left(run.id, None)
@@ -277,21 +285,32 @@ class Worker:
 
     def free(self) -> int:
         """How many more executions may run here now."""
-        if self.draining or not self.registered:
+        if self.draining or not self.registered or self.claims.is_alone() or self._stands_by():
             return 0
-        return self.concurrency - len(self.runs) - len(self.creating) - len(self.loading)
+        return self.concurrency - len(self.runs) - len(self.creating) - len(self.claims.loading)
 
-    def create(self, execution: Execution, workflow: Workflow[..., Any], created: Created) -> None:
+    def _stands_by(self) -> bool:
+        """Does another process run what is in this store? (One at a time does, in a folder of files.)"""
+        stands_by: bool = getattr(self.store, "standing_by", False)
+        return stands_by
+
+    def create(self, execution: Execution, created: Created) -> None:
         """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable."""
         known = self.workflows.get((execution.workflow, execution.version))
-        takes = known is not None and execution.wake_at is None and execution.queue in self.queues and self.free() > 0
+        takes = (
+            known is not None
+            and execution.wake_at is None
+            and execution.queue in self.queues
+            and execution.queue not in self.limited
+            and self.free() > 0
+        )
         if takes:
             execution.status = Status.RUNNING
             execution.owner = self.record.id
             execution.fence = 1
             self.creating.add(execution.id)
         else:
-            self._backlog = True
+            self.backlog = True
             self.note_wake(execution.wake_at)
         self.committer.create(execution, functools.partial(self._created, execution, known, takes, created))
 
@@ -309,13 +328,13 @@ class Worker:
         if verdict != Verdict.OK or error is not None:
             return
         if takes and workflow is not None:
-            self._adopt(execution, workflow, [], None)
+            self.adopt(execution, workflow, [], None)
         elif execution.wake_at is None:
             if workflow is not None:
                 self.submitted.add(execution.id)
             self.poke()
 
-    def _adopt(
+    def adopt(
         self, execution: Execution, workflow: Workflow[..., Any], entries: list[Entry], inbox: Inbox | None
     ) -> None:
         if self.draining and self.fatal is None and not self.registered:
@@ -345,7 +364,7 @@ class Worker:
         self.wakeups.add(when)
 
     def _due(self) -> None:
-        self._backlog = True
+        self.backlog = True
         self.poke()
 
     async def _poll(self) -> None:
@@ -393,97 +412,9 @@ class Worker:
             for suspect in await self.store.suspects(worker):
                 if await self.store.declare_dead(suspect):
                     logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
-            if self.runs or self.doubtful:
-                await self._look_at_own()
-        await self._claim()
-
-    async def _look_at_own(self) -> None:
-        owned = await self.store.nudged(self.record.id)
-        for execution_id, run in list(self.runs.items()):
-            nudges = owned.get(execution_id)
-            if nudges is not None and nudges != run.nudges and not run.ended:
-                self.refresh(run)
-        # Owned here by the store's word, and in nobody's memory: a claim whose answer was lost.
-        busy = self.runs.keys() | self.creating | self.loading
-        orphans = {i for i in owned if i not in busy}
-        sure = [i for i in orphans if i in self.doubtful]
-        self.doubtful = orphans
-        if sure:
-            rows = await self.store.get(sure)
-            mine = [r for r in rows.values() if r.owner == self.record.id and r.status == Status.RUNNING]
-            await self._take(mine)
-
-    async def _claim(self) -> None:
-        while (free := self.free()) > 0:
-            limit = min(free, BATCH)
-            try:
-                rows = await self.store.claim(
-                    self.record.id, self.record.epoch, limit, list(self.workflows), self.queues, self.clock.now()
-                )
-            except StoreUnavailableError:
-                self.doubtful.add("")  # the claim may have happened: compare with what the store says is ours
-                raise
-            self._backlog = len(rows) == limit
-            if rows:
-                await self._take(rows)
-            if not self._backlog:
-                return
-
-    async def _take(self, rows: Sequence[Execution]) -> None:
-        """Bring claimed executions into memory."""
-        ids = [row.id for row in rows]
-        self.loading.update(ids)
-        self.submitted.difference_update(ids)
-        fresh = [row for row in rows if row.fence == 1 and row.nudges == 0]
-        if fresh:
-            self.loop.call_soon(self._begin_all, fresh, {}, {})
-        known = [row for row in rows if row.fence != 1 or row.nudges != 0]
-        if known:
-            ids = [row.id for row in known]
-            inboxes: dict[str, Inbox] = await self.insist(lambda: self.store.inbox(ids))
-            try:
-                journals = await self.insist(lambda: self.store.load(ids))
-            except DecodeError:
-                journals = await self._load_each(known)
-            self.loop.call_soon(self._begin_all, known, journals, inboxes)
-
-    async def _load_each(self, rows: Sequence[Execution]) -> dict[str, list[Entry] | PerdureError]:
-        """A journal among these cannot be read: find it, so that it alone is blocked."""
-        journals: dict[str, list[Entry] | PerdureError] = {}
-        for row in rows:
-            try:
-                one = await self.insist(functools.partial(self.store.load, [row.id]))
-                journals[row.id] = one.get(row.id, [])
-            except DecodeError as error:
-                journals[row.id] = error
-        return journals
-
-    def _begin_all(self, rows: Iterable[Execution], journals: dict[str, Any], inboxes: dict[str, Inbox]) -> None:
-        """Begin claimed executions, and leave the loop to others every now and then: replays may be long."""
-        pending = iter(rows)
-
-        def begin_some() -> None:
-            end = perf_counter() + TURN
-            for row in pending:
-                self.loading.discard(row.id)
-                if self.registered and row.owner == self.record.id and row.id not in self.runs:
-                    self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
-                if perf_counter() > end:
-                    self.loop.call_soon(begin_some)
-                    return
-
-        begin_some()
-
-    def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
-        workflow = self.workflows[row.workflow, row.version]
-        if isinstance(journal, PerdureError):
-            run = Run(self, row, workflow)
-            self.runs[row.id] = run
-            run._make(None, {})
-            run.sequencer.closing = True
-            run.block(journal)
-            return
-        self._adopt(row, workflow, journal, inbox)
+            if self.runs or self.claims.doubtful:
+                await self.claims.look_at_own()
+        await self.claims.take_over()
 
     # What executions ask of their worker ------------------------------------------------------------------
 
@@ -531,8 +462,9 @@ class Worker:
         """An execution has left this worker's memory, and its row says how."""
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
+        self.claims.someone_left()
         self.note_wake(change.wake_at)
-        if change.status is Status.PENDING or self._backlog:
+        if change.status is Status.PENDING or self.backlog:
             self.poke()
         parent = self.runs.get(run.execution.parent_id or "")
         if parent is not None:
@@ -549,6 +481,7 @@ class Worker:
         logger.error("%s", error)
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
+        self.claims.someone_left()
         self.notify_left(run.id, None)
 
 

@@ -316,6 +316,7 @@ class WorkflowOptions:
     delay: int | None = None
     by: str | None = None
     attributes: Mapping[str, Any] | None = None
+    timeout: int | None = None
 
 
 @dataclass(slots=True)
@@ -458,6 +459,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         version=settings.get("version", 1),
         on_change=settings.get("on_change", "strict"),
         queue=settings.get("queue"),
+        timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
     )
     _check_name(options.name)
     if options.on_change not in ("strict", "exact"):
@@ -471,7 +473,12 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, version: int = 1, on_change: str = "strict", queue: str | None = None
+    *,
+    name: str | None = None,
+    version: int = 1,
+    on_change: str = "strict",
+    queue: str | None = None,
+    timeout: Duration | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
     """Mark an `async def` as a durable workflow.
@@ -482,5 +489,6 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
 
     `name` (default: the function's qualified name) and `version` identify it in the database.
     `on_change="exact"`: any call with other arguments in a replay is a mismatch.
+    `timeout`: seconds or a timedelta from its start, over all crashes and waits, then it fails with `TimeoutError`.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)

@@ -6,6 +6,7 @@ host.py        the process that is killed: an engine, and the world that answers
 herd.py        many processes that do one thing at the same moment
 processes.py   starts hosts, and kills, stops and continues them
 rows.py        the database by plain SQL
+folders.py     a folder of files by plain JSON
 promises.py    pure: ledger and rows -> which promises were broken
 trials.py      an execution that is killed and resumed, against one that was left alone
 plants.py      bugs that a host takes on when told to, so that the promises are seen to convict

@@ -22,11 +22,15 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture(params=[pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=[pytest.param("sqlite"), pytest.param("file"), pytest.param("postgres", marks=pytest.mark.postgres)]
+)
 def url(request: pytest.FixtureRequest, folder: Path) -> str:
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{folder}/perdure.db"
+    if request.param == "file":
+        return f"file://{folder}/perdure"
     given: str = request.getfixturevalue("postgres_url")
     return given
 

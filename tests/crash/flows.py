@@ -353,6 +353,22 @@ async def _after_a_while() -> str:
     return "won"
 
 
+# Little of everything -------------------------------------------------------------------------------------------
+
+
+@workflow(name="compact")
+async def compact(n: int) -> list[Any]:
+    """Small enough to be killed at every write and every flush of its store."""
+    out: list[Any] = [await hear("quick", quick("q")), await hear("flaky", flaky("f"))]
+    out.append(await hear("charge", charge("acme", n)))
+    await sleep(0.005)
+    heard("timer", None)
+    out.append(await hear("interrupt", interrupt("which?", schema=int)))
+    out.append(await hear("receive", receive("note", schema=int)))
+    out.append(await hear("helper", helper(1)))
+    return [*out, await hear("quick", quick(f"end {n}"))]
+
+
 # Those that come to a bad end ----------------------------------------------------------------------------------
 
 
@@ -400,7 +416,7 @@ async def doomed(how: str) -> str:
     raise ValueError(f"failed after {n}")
 
 
-FLOWS: list[Workflow[..., Any]] = [everything, listener, helper, patient, pulsing, doomed]
+FLOWS: list[Workflow[..., Any]] = [everything, compact, listener, helper, patient, pulsing, doomed]
 
 
 # Small ones ----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from typing import Any
 
 from perdure import AlreadyDecidedError, Engine, OpenRequest, Workflow
 from perdure.records import ENDED
+from perdure.stores import files_disk
 from tests.crash import flows, ledger
 from tests.crash.plants import PLANTS
 
@@ -39,7 +40,8 @@ LOOK = 0.02
 class Job:
     """What a host is told.
 
-    kill: before, after or during (sent, not answered) `:` the how-many-th boundary.
+    kill: before, after or during (sent, not answered) `:` the how-many-th boundary; or what befalls the how-many-th
+        access to the disk, see `DiskKiller`.
     of: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits to a journal.
     dead: processes whose workers are declared dead at once.
     cancel: cancel what is started. resume: it is blocked, let it go on. then: started once all others have ended.
@@ -148,6 +150,43 @@ class Killer:
         self.store.commit = commit if self.store.inline else commit_at_server
 
 
+DISK = ("write", "torn", "short", "zeros", "sync", "lost")
+
+
+class DiskKiller:
+    """Counts the accesses of a folder of files to the disk, and kills this process at one of them.
+
+    write: before the write. torn, short: some of it, or all but the last byte, was written. zeros: the file has grown
+    by it, its bytes never came. sync: it is written and not flushed. lost: as if it had never been written.
+    """
+
+    def __init__(self, how: str, at: int) -> None:
+        self.how, self.at = how, at
+        self.count = 0
+        self._write, self._sync = files_disk.write, files_disk.sync
+        self._last: tuple[int, int] | None = None
+        files_disk.write, files_disk.sync = self.write, self.sync
+
+    def write(self, descriptor: int, data: bytes, at: int) -> None:
+        if self.how not in ("sync", "lost"):
+            self.count += 1
+            if self.count == self.at:
+                part = {"write": b"", "torn": data[: len(data) // 3], "short": data[:-1], "zeros": bytes(len(data))}
+                self._write(descriptor, part[self.how], at)
+                os.kill(os.getpid(), signal.SIGKILL)
+        self._last = descriptor, os.fstat(descriptor).st_size
+        self._write(descriptor, data, at)
+
+    def sync(self, descriptor: int) -> None:
+        if self.how in ("sync", "lost"):
+            self.count += 1
+            if self.count == self.at:
+                if self.how == "lost" and self._last is not None and self._last[0] == descriptor:
+                    os.ftruncate(*self._last)
+                os.kill(os.getpid(), signal.SIGKILL)
+        self._sync(descriptor)
+
+
 # The world -----------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +227,7 @@ class World:
 
     async def signals(self, id: str) -> None:
         for n in (1, 2, 3):
-            if self.workflow is flows.everything and (id, f"signal {n}") not in self.done:
+            if self.workflow in (flows.everything, flows.compact) and (id, f"signal {n}") not in self.done:
                 await self.engine.get(id).signal("note", n, id=f"s{n}")
                 self.ack(id, f"signal {n}", str(n))
 
@@ -245,10 +284,10 @@ class World:
 async def play(job: Job) -> list[dict[str, Any]]:
     workflow, workflows = _workflow(job)
     engine = Engine(job.url, workflows=workflows, queues=[job.queue], lease=job.lease, poll=job.poll)
-    killer = None
+    killer: Killer | DiskKiller | None = None
     if job.kill is not None:
         when, _, at = job.kill.partition(":")
-        killer = Killer(engine.store, when, int(at), job.of)
+        killer = DiskKiller(when, int(at)) if when in DISK else Killer(engine.store, when, int(at), job.of)
     if job.plant is not None:
         PLANTS[job.plant](engine)
     async with asyncio.timeout(job.patience), engine:
@@ -356,7 +395,7 @@ def main() -> None:
     parser.add_argument("--flow", default="everything")
     parser.add_argument("--file", help="a file that holds the workflow")
     parser.add_argument("--argument", help="the workflow's argument, as JSON")
-    parser.add_argument("--kill", metavar="before|during|after:N")
+    parser.add_argument("--kill", metavar=f"{'|'.join(('before', 'during', 'after', *DISK))}:N")
     parser.add_argument("--of", choices=("any", "writes", "entries"), default="any")
     parser.add_argument("--lease", type=float, default=15.0)
     parser.add_argument("--poll", type=float, default=0.05)

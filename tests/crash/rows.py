@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import asyncpg
+
+from tests.crash.folders import lock_folder, read_folder
 
 Row = dict[str, Any]
 
@@ -73,7 +76,20 @@ class Tables:
     def read(self, prefix: str = "") -> Rows:
         """What is there of executions whose ids begin so, as of one moment; nothing if there are no tables yet."""
         assert "'" not in prefix
+        if self.url.startswith("file:"):
+            return self._files(prefix)
         return Rows(*self.query(*[one.format(length=len(prefix), prefix=prefix) for one in ALL]))
+
+    def _files(self, prefix: str) -> Rows:
+        tables = read_folder(Path(self.url.removeprefix("file://")))
+        for rows in tables.values():
+            rows[:] = [{name: _plain(name, value) for name, value in row.items()} for row in rows]
+        mine = [row for row in tables["execution"] if row["id"].startswith(prefix)]
+        of_mine = {
+            kind: [row for row in tables[kind] if row["execution_id"].startswith(prefix)]
+            for kind in ("entry", "request", "message")
+        }
+        return Rows(mine, of_mine["entry"], of_mine["request"], of_mine["message"], tables["worker"])
 
     def query(self, *statements: str) -> list[list[Row]]:
         if self.url.startswith("sqlite"):
@@ -92,6 +108,8 @@ class Tables:
                     return False
                 base.execute("rollback")
                 return True
+        if self.url.startswith("file:"):
+            return lock_folder(Path(self.url.removeprefix("file://")))
         return self._runner.run(self._lock_all())
 
     async def _lock_all(self) -> bool:
@@ -136,7 +154,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _plain(name: str, value: Any) -> Any:
-    if value is not None and (name.endswith("_at") or name == "lease_until"):
+    if isinstance(value, str | datetime) and (name.endswith("_at") or name == "lease_until"):
         when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         return (when - EPOCH) // timedelta(microseconds=1)
     return value

@@ -26,7 +26,9 @@ def kill_everywhere(
     def kill_at(n: int) -> tuple[int, list[str]]:
         kills, wrong = 0, []
         # "during", the commit is on its way to a server: it is recorded or not, and nobody was told.
-        for when in ("before", "after") if url.startswith("sqlite") or n % 3 else ("before", "during", "after"):
+        for when in (
+            ("before", "after") if url.startswith(("sqlite", "file")) or n % 3 else ("before", "during", "after")
+        ):
             trial = Trial(servers, folder, url, f"{when}-{n}", **settings)
             ended = trial.run(kill=f"{when}:{n}")
             if ended.killed:

@@ -19,7 +19,8 @@ from tests.crash.rows import Rows, Tables
 class Trial:
     """Runs hosts for one or more executions, one after another or at once. Each trial has a ledger of its own.
 
-    On SQLite it has a file of its own, too; trials that share a PostgreSQL database have a queue each.
+    On SQLite it has a file of its own, too, and in files a folder; trials that share a PostgreSQL database have a queue
+    each.
     """
 
     def __init__(self, servers: Servers, folder: Path, url: str, name: str, *ids: str, **settings: Any) -> None:
@@ -31,6 +32,8 @@ class Trial:
         self.book = self.folder / "ledger"
         if url.startswith("sqlite"):
             url = f"sqlite:///{self.folder}/perdure.db"
+        elif url.startswith("file"):
+            url = f"file://{self.folder}/perdure"
         self.url = url
         self.tables = Tables(url)
         self.job = Job(url, list(self.ids), queue=name, **settings)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
@@ -23,6 +24,11 @@ def sqlite(request: pytest.FixtureRequest) -> MakeStore:
     return lambda: SqliteStore(folder / "perdure.db")
 
 
+def files(request: pytest.FixtureRequest) -> MakeStore:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return lambda: FileStore(folder / "perdure")
+
+
 def postgres(request: pytest.FixtureRequest) -> MakeStore:
     url: str = request.getfixturevalue("postgres_url")
     return lambda: PostgresStore(url)
@@ -32,6 +38,7 @@ def postgres(request: pytest.FixtureRequest) -> MakeStore:
 STORES: list[Callable[[pytest.FixtureRequest], MakeStore]] = [
     pytest.param(memory, id="memory"),
     pytest.param(sqlite, id="sqlite"),
+    pytest.param(files, id="file"),
     pytest.param(postgres, id="postgres", marks=pytest.mark.postgres),
 ]
 

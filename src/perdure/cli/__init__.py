@@ -6,6 +6,7 @@ looking.py      list, show, watch, inbox   shown.py     what show says
 acting.py       answer, signal, cancel, resume
 database.py     db init, db check
 target.py       `module:name`              inputs.py    JSON as it is typed
+lint.py         lint                       new.py       new                       completion.py   completion
 reference.py    which execution or request an id, or its beginning, means
 follow.py       follow an execution        progress.py  what is told meanwhile       ending.py   how it ended
 """
@@ -21,8 +22,11 @@ import click
 
 import perdure
 from perdure.cli.acting import answer, cancel, resume, signal_command
+from perdure.cli.completion import completion
 from perdure.cli.database import db
+from perdure.cli.lint import lint_command
 from perdure.cli.looking import inbox, list_command, show, watch
+from perdure.cli.new import new
 from perdure.cli.running import run, start
 from perdure.cli.session import DONE, FAILED, Session, shared
 from perdure.cli.words import plain
@@ -32,10 +36,11 @@ from perdure.errors import PerdureError
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 GROUPS = {
-    "Begin": ("demo", "run", "start", "worker"),
+    "Begin": ("demo", "new", "run", "start", "worker"),
     "Look": ("list", "show", "watch", "inbox"),
     "Act": ("answer", "signal", "cancel", "resume"),
     "Database": ("db",),
+    "Besides": ("lint", "completion"),
 }
 ALIASES = {"requests": "inbox"}
 
@@ -78,6 +83,8 @@ def demo(words: tuple[str, ...]) -> None:
 
 
 for command in (run, start, worker, list_command, show, watch, inbox, answer, signal_command, cancel, resume, db):
+    cli.add_command(command)
+for command in (new, lint_command, completion):
     cli.add_command(command)
 
 

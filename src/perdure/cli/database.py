@@ -15,8 +15,10 @@ from perdure.clock import SystemClock
 from perdure.errors import PerdureError
 from perdure.records import WorkerRecord
 from perdure.store import Store
+from perdure.stores.files import FileStore
+from perdure.stores.patience import patiently
 from perdure.stores.sqlite import SqliteStore
-from perdure.stores.sqlite_database import Database, patiently
+from perdure.stores.sqlite_database import Database
 
 BEATS = 5
 SKEW = 1.0
@@ -62,6 +64,10 @@ async def _init(session: Session, store: Store) -> int:
 
 async def _migrate(store: Store) -> list[tuple[str, bool]]:
     """`open` creates an absent schema by itself, and keeps to itself what was there before: so this comes first."""
+    if isinstance(store, FileStore):
+        tables = await store.migrate()
+        await store.open()
+        return tables
     if isinstance(store, SqliteStore):
         tables = await patiently(store.clock, lambda: _migrate_file(store))
         await store.open()

@@ -22,7 +22,8 @@ from perdure.cli.progress import Progress, progress_for
 from perdure.cli.prompt import Lines, ask
 from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
 from perdure.cli.target import find_workflow, load_module, registered
-from perdure.engine import Engine, Handle
+from perdure.engine import Engine
+from perdure.handle import Handle
 from perdure.outcome import Failed, Outcome, User, Waiting
 from perdure.records import Execution
 from perdure.workflow import Workflow

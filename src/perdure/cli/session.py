@@ -24,6 +24,7 @@ from perdure.outcome import User
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import KNOWN, open_store
+from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
@@ -57,7 +58,7 @@ class Session:
                 f"{store.url} is the memory of one process and ends with it: no other process can look at it."
                 " Name a database with --db or PERDURE_DATABASE_URL"
             )
-        if isinstance(store, SqliteStore) and not new and not Path(store.path).exists():
+        if isinstance(store, SqliteStore | FileStore) and not new and not Path(store.path).exists():
             raise click.ClickException(
                 f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
             )

@@ -9,10 +9,14 @@ from typing import cast
 from perdure.errors import PerdureError
 from perdure.settings import hide_password
 from perdure.store import Store
+from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
-KNOWN = "memory://, sqlite:///file.db, sqlite:////absolute/file.db, postgresql://user@host/database"
+KNOWN = (
+    "memory://, sqlite:///file.db, sqlite:////absolute/file.db, file:///absolute/folder,"
+    " postgresql://user@host/database"
+)
 
 
 def open_store(url: str | Path | Store | None) -> Store:
@@ -27,7 +31,7 @@ def open_store(url: str | Path | Store | None) -> Store:
         case None:
             return MemoryStore()
         case Path():
-            raise _comes_later(f"A folder of files ({url})")
+            return FileStore(url)
         case str():
             return _by_scheme(url)
         case _:
@@ -46,7 +50,9 @@ def _by_scheme(url: str) -> Store:
             return SqliteStore(_sqlite_path(url, rest))
         case "postgres" | "postgresql":
             return _postgres(url)
-        case "file" | "mysql" | "mariadb":
+        case "file":
+            return FileStore(_folder_path(url, rest))
+        case "mysql" | "mariadb":
             raise _comes_later(hide_password(url))
         case _:
             raise PerdureError(f"No store goes by {scheme + '://'!r}. Those known are: {KNOWN}")
@@ -58,6 +64,16 @@ def _sqlite_path(url: str, rest: str) -> str:
     if "?" in rest:
         raise PerdureError(f"{url!r}: an SQLite store takes no parameters after a question mark")
     return rest[1:]
+
+
+def _folder_path(url: str, rest: str) -> str:
+    if not rest.startswith("/") or not rest.strip("/"):
+        raise PerdureError(
+            f"{url!r} names no folder. Write file:///absolute/folder, or give a Path, which may be relative"
+        )
+    if "?" in rest:
+        raise PerdureError(f"{url!r}: a folder of files takes no parameters after a question mark")
+    return rest
 
 
 def _postgres(url: str) -> Store:

@@ -63,9 +63,7 @@ class MemoryStore(MemoryRows):
 
     def put(self, row: Execution, journal: Iterable[Entry] = ()) -> None:
         """Place an execution with its journal, as if it had been recorded. For tests and moves."""
-        self._executions[row.id] = copy(row)
-        if row.parent_id is not None:
-            self._below[row.parent_id].append(row.id)
+        self._keep(copy(row))
         self._journals[row.id] = {entry.seq: entry for entry in journal}
 
     # Workers --------------------------------------------------------------------------------------
@@ -135,16 +133,13 @@ class MemoryStore(MemoryRows):
         entries = [entry for entry in batch.entries if entry.execution_id not in refused]
         self._refuse_duplicates(entries)
 
-        self._executions.update(created)
         for row in created.values():
-            if row.parent_id is not None:
-                self._below[row.parent_id].append(row.id)
+            self._keep(row)
         for entry in entries:
             self._journals.setdefault(entry.execution_id, {})[entry.seq] = entry
         for request in batch.requests:
             if request.execution_id not in refused and request.id not in self._requests:
-                kept = self._requests[request.id] = copy(request)
-                self._asked[request.execution_id].append(kept)
+                self._keep(copy(request))
         self._close(batch, refused)
         self._take(batch, refused)
         for change, verdict in zip(batch.changes, changes, strict=True):
@@ -378,10 +373,10 @@ class MemoryStore(MemoryRows):
             return Receipt(Verdict.REPEAT, row.id)
         if row.status in ENDED:
             return Receipt(Verdict.ENDED, row.id)
-        kept = self._messages[message.id] = copy(message)
+        kept = copy(message)
         kept.ordinal = 1 + len(self._posted[row.id])
-        self._posted[row.id].append(kept)
         kept.taken_seq, kept.created_at = None, now
+        self._keep(kept)
         self._nudge(row, now)
         return Receipt(Verdict.OK, row.id)
 
@@ -470,7 +465,7 @@ class MemoryStore(MemoryRows):
     # Pruning and schedules ------------------------------------------------------------------------
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
-        removed = [id for id in ids if self._is_over(id)]
+        removed = [id for id in dict.fromkeys(ids) if self._is_over(id)]
         for id in removed:
             row = self._executions.pop(id)
             if row.parent_id is not None:

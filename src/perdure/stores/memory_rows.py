@@ -8,8 +8,6 @@ from copy import copy
 from dataclasses import replace
 from typing import TypeVar
 
-import msgspec
-
 from perdure.clock import Clock, SystemClock
 from perdure.records import (
     ENDED,
@@ -23,6 +21,7 @@ from perdure.records import (
     Tally,
     WorkerRecord,
 )
+from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.signal import Signal
 
@@ -46,6 +45,20 @@ class MemoryRows:
         self._schedules: dict[str, Schedule] = {}
         self._signal = Signal()
 
+    def _keep(self, row: Execution | Request | Message) -> None:
+        """Place a new row, also where it is looked up by its execution or its parent."""
+        match row:
+            case Execution():
+                self._executions[row.id] = row
+                if row.parent_id is not None:
+                    self._below[row.parent_id].append(row.id)
+            case Request():
+                self._requests[row.id] = row
+                self._asked[row.execution_id].append(row)
+            case Message():
+                self._messages[row.id] = row
+                self._posted[row.execution_id].append(row)
+
     def _journal(self, id: str) -> list[Entry]:
         return sorted(self._journals.get(id, {}).values(), key=lambda entry: entry.seq)
 
@@ -64,6 +77,7 @@ class MemoryRows:
         return counts
 
     def _matching(self, query: Query) -> Iterable[Execution]:
+        wanted = plain_pairs(query.attributes)
         return (
             row
             for row in self._executions.values()
@@ -77,7 +91,7 @@ class MemoryRows:
             and (query.until is None or row.created_at < query.until)
             and query.queue in (None, row.queue)
             and (query.ended_before is None or (row.ended_at is not None and row.ended_at < query.ended_before))
-            and (not query.attributes or _has(row, query.attributes))
+            and (not wanted or has_attributes(row.attributes, wanted))
             and (query.text is None or _mentions(row, query.text))
         )
 
@@ -143,13 +157,6 @@ def _age(row: Execution | Request) -> tuple[int, str]:
 def oldest_first(rows: Iterable[Row]) -> list[Row]:
     """Copies of rows, by age."""
     return sorted((copy(row) for row in rows), key=_age)
-
-
-def _has(row: Execution, wanted: Sequence[tuple[str, str]]) -> bool:
-    if not row.attributes:
-        return False
-    known = msgspec.json.decode(row.attributes, type=dict[str, msgspec.Raw])
-    return all(name in known and bytes(known[name]) == text.encode() for name, text in wanted)
 
 
 def _mentions(row: Execution, text: str) -> bool:

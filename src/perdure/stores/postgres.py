@@ -21,11 +21,13 @@ from perdure.records import (
     Answer,
     Batch,
     Change,
+    Cut,
     Delivery,
     Entry,
     Execution,
     Expiry,
     Inbox,
+    Limit,
     Message,
     Page,
     Post,
@@ -33,8 +35,10 @@ from perdure.records import (
     Receipt,
     Request,
     Resume,
+    Schedule,
     Settle,
     Status,
+    Tally,
     Verdict,
     Verdicts,
     Wish,
@@ -43,11 +47,14 @@ from perdure.records import (
 from perdure.stores import postgres_schema
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
+from perdure.stores.postgres_claims import Wanted, claim_judged
 from perdure.stores.postgres_columns import (
+    pack_attributes,
     pack_batch,
     pack_changes,
     pack_creates,
     pack_entries,
+    pack_schedule,
     read_entries,
     read_records,
     read_verdicts,
@@ -177,11 +184,23 @@ class PostgresStore:
     # Claims and reads of the owner ----------------------------------------------------------------
 
     async def claim(
-        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
     ) -> list[Execution]:
-        names, versions = [name for name, _ in workflows], [version for _, version in workflows]
-        rows = await self._pool.rows("claim", worker, epoch, limit, names, versions, sorted(set(queues)))
-        return read_records(Execution, rows)
+        ours = [rule for rule in limits if rule.queue in queues]
+        wanted = Wanted(worker, epoch, limit, workflows, queues, ours, build, crashed)
+        if ours or crashed:
+            return await claim_judged(self._pool, wanted)
+        return read_records(Execution, await self._pool.rows("claim", *wanted.parameters()))
 
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
         journals: dict[str, list[Entry]] = {id: [] for id in ids}
@@ -232,6 +251,8 @@ class PostgresStore:
                 receipt = await self._settle(id)
             case Resume(id):
                 receipt = _receipt(id, await self._pool.value("deliver_resume", id))
+            case Cut():
+                receipt = await self._cut(delivery)
         if receipt.verdict is Verdict.OK:
             self._signal.fire()
         return receipt
@@ -258,6 +279,30 @@ class PostgresStore:
             await connection.fetch(SQL["lock_family"], id)
             return _receipt(id, await connection.fetchval(SQL["deliver_settle"], id))
 
+    async def _cut(self, cut: Cut) -> Receipt:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.fetch(SQL["lock_family"], cut.execution_id)
+            values = (*cut.entry, cut.fence, cut.from_seq, cut.checksum)
+            return _receipt(cut.execution_id, await connection.fetchval(SQL["deliver_cut"], *values))
+
+    # Pruning and schedules ------------------------------------------------------------------------
+
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.fetch(SQL["lock_families"], ids)
+            removed = {row["id"] for row in await connection.fetch(SQL["prune"], ids)}
+        return [id for id in dict.fromkeys(ids) if id in removed]
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        await self._pool.rows("put_schedule", *pack_schedule(schedule))
+        self._signal.fire()
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        return bool(await self._pool.value("move_schedule", *pack_schedule(schedule), expected))
+
+    async def remove_schedule(self, name: str) -> bool:
+        return bool(await self._pool.value("remove_schedule", name))
+
     # Waking ---------------------------------------------------------------------------------------
 
     async def next_wake(self) -> int | None:
@@ -278,6 +323,22 @@ class PostgresStore:
     async def history(self, execution_id: str) -> list[Entry]:
         return read_entries(await self._pool.rows("history", execution_id))
 
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        return read_entries(await self._pool.rows("tail", execution_id, after, kinds, limit))
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        found = read_entries(await self._pool.rows("latest", execution_id, key))
+        return found[0] if found else None
+
+    async def tallies(self) -> list[Tally]:
+        return [
+            Tally(row["workflow"], row["queue"], row["status"], row["number"], from_datetime(row["oldest"]))
+            for row in await self._pool.rows("tallies")
+        ]
+
+    async def schedules(self) -> list[Schedule]:
+        return read_records(Schedule, await self._pool.rows("schedules"))
+
     async def requests(
         self,
         *,
@@ -297,6 +358,8 @@ class PostgresStore:
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         place = (None, None) if cursor is None else read_cursor(cursor)
         name = "list_oldest" if query.order == "oldest" else "list_newest"
+        if query.ended_before is not None:
+            name = name.replace("list", "list_ended")
         rows = read_records(Execution, await self._pool.rows(name, *_filters(query), *place, limit + 1))
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
 
@@ -348,4 +411,8 @@ def _filters(query: Query) -> tuple[Any, ...]:
         query.id_prefix or None,
         query.since,
         query.until,
+        query.queue,
+        *pack_attributes(query.attributes),
+        query.text,
+        query.ended_before,
     )

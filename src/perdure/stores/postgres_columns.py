@@ -7,7 +7,7 @@ records travel as JSON, all of one kind in one parameter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from operator import itemgetter
 from typing import Any, TypeVar, get_type_hints
 
@@ -15,9 +15,10 @@ import msgspec
 
 from perdure.clock import from_datetime
 from perdure.errors import BadBatchError
-from perdure.records import ENDED, Batch, Entry, Execution, Message, Request, Status, Verdict, WorkerRecord
+from perdure.records import ENDED, Batch, Entry, Execution, Message, Request, Schedule, Status, Verdict, WorkerRecord
+from perdure.stores.attributes import plain_pairs
 
-Record = TypeVar("Record", Execution, Request, Message, WorkerRecord)
+Record = TypeVar("Record", Execution, Request, Message, WorkerRecord, Schedule)
 
 SEPARATOR = "\x1f"
 NULL = "\x1e"  # alone in its place: no payload and no key is that
@@ -25,7 +26,8 @@ NULL = "\x1e"  # alone in its place: no payload and no key is that
 MOST_CHARACTERS = 500_000_000
 _IS_TEXT = tuple(hint is not int for hint in get_type_hints(Entry).values())
 _NO_ENTRIES = [SEPARATOR, *("" if text else "{}" for text in _IS_TEXT)]
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in (Execution, Request, Message, WorkerRecord)}
+_KINDS = (Execution, Request, Message, WorkerRecord, Schedule)
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 _TIMES = {
     kind: tuple(at for at, name in enumerate(names) if name.endswith("_at") or name == "lease_until")
     for kind, names in _FIELDS.items()
@@ -117,6 +119,19 @@ def _json(records: Sequence[object]) -> str:
     if len(text) > MOST_CHARACTERS:
         raise BadBatchError(f"a batch is larger than {MOST_CHARACTERS:,} characters; nothing of it was recorded")
     return text
+
+
+def pack_schedule(schedule: Schedule) -> tuple[Any, ...]:
+    """The parameters of `put_schedule`, with which those of `move_schedule` begin."""
+    return astuple(schedule)
+
+
+def pack_attributes(wanted: Sequence[tuple[str, str]]) -> tuple[list[str] | None, list[str] | None]:
+    """Names and values as `perdure_plain` of the schema gives those of a row."""
+    if not wanted:
+        return None, None
+    pairs = plain_pairs(wanted)
+    return [name for name, _ in pairs], [text for _, text in pairs]
 
 
 def read_entries(rows: Iterable[Any]) -> list[Entry]:

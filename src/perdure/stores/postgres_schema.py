@@ -21,6 +21,8 @@ TABLES = (
     "workers",
     "payload_chunks",
     "schema_versions",
+    "schedules",
+    "queues",
 )
 
 
@@ -31,6 +33,7 @@ async def migrate(connection: Any, place: str) -> list[tuple[str, bool]]:
         await connection.fetchval(SQL["lock_schema"], timeout=MIGRATION_SECONDS)
         before = await _find_tables(connection)
         for migration in migrations[await _version(connection, before, place) :]:
+            _refuse_foreign(before & migration.tables, place)
             await connection.execute(migration.text, timeout=MIGRATION_SECONDS)
             await connection.execute(SQL["record_migration"], migration.version, migration.oldest_writer)
     return [(table, table not in before) for table in TABLES]
@@ -58,11 +61,7 @@ async def _find_tables(connection: Any) -> set[str]:
 
 async def _version(connection: Any, tables: set[str], place: str) -> int:
     if "schema_versions" not in tables:
-        if tables:
-            raise SchemaVersionError(
-                f"{place} has tables of these names that are not Perdure's: {sorted(tables)}. Nothing was changed: "
-                "give Perdure a database or a schema of its own (?options=-csearch_path%3Dperdure)"
-            )
+        _refuse_foreign(tables, place)
         return 0
     row = await connection.fetchrow(SQL["schema_version"])
     version, oldest_writer = (0, 0) if row is None else (row["version"], row["oldest_writer"])
@@ -73,3 +72,11 @@ async def _version(connection: Any, tables: set[str], place: str) -> int:
             f"{oldest_writer}; this one knows up to {known}. Nothing was changed: upgrade perdure"
         )
     return int(version)
+
+
+def _refuse_foreign(tables: set[str], place: str) -> None:
+    if tables:
+        raise SchemaVersionError(
+            f"{place} has tables of these names that are not Perdure's: {sorted(tables)}. Nothing was changed: "
+            "give Perdure a database or a schema of its own (?options=-csearch_path%3Dperdure)"
+        )

@@ -22,7 +22,11 @@ from perdure.stores.queries import load_queries
 
 Result = TypeVar("Result")
 
-SQL = load_queries("postgres") | load_queries("postgres_commits")
+SQL = {
+    name: statement
+    for part in ("postgres", "postgres_claims", "postgres_commits", "postgres_reads")
+    for name, statement in load_queries(part).items()
+}
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
 BETWEEN_TRIES = 0.2

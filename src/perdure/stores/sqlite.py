@@ -9,15 +9,13 @@ of their own. A commit looks at its worker's row only if another connection has 
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
 
-from perdure.clock import Clock, SystemClock, micros
-from perdure.errors import DecodeError, StoreUnavailableError
+from perdure.clock import Clock, micros
+from perdure.errors import StoreUnavailableError
 from perdure.records import (
     ENDED,
     Batch,
@@ -25,34 +23,28 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
-    Inbox,
-    Message,
-    Page,
-    Query,
+    Limit,
     Receipt,
-    Request,
+    Schedule,
     Status,
     Verdict,
     Verdicts,
     WorkerRecord,
 )
-from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.patience import Busy
 from perdure.stores.presence import Presence, process_token
 from perdure.stores.signal import Signal
-from perdure.stores.sqlite_database import Busy, Database, Translating, patiently, translated, warn_of_reset_bug
-from perdure.stores.sqlite_deliver import deliver
-from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row
+from perdure.stores.sqlite_claims import Wanted, find
+from perdure.stores.sqlite_database import Database, Translating, warn_of_reset_bug
+from perdure.stores.sqlite_deliver import deliver, prune
+from perdure.stores.sqlite_reads import SqliteReads
+from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 
 __all__ = ["Busy", "SqliteStore"]
 
-Result = TypeVar("Result")
 
-EVER = "~"  # sorts behind every timestamp
-NEVER = ""
-
-
-class SqliteStore:
+class SqliteStore(SqliteReads):
     """An SQLite file, in WAL mode, durable at each commit. `path` is relative to the current folder, or absolute."""
 
     inline = True
@@ -61,13 +53,9 @@ class SqliteStore:
     lease: float | None = None
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
-        name = os.fspath(path)
-        self.url = f"sqlite:///{name}"
-        self.path = os.path.abspath(name)
-        self.clock: Clock = clock or SystemClock()
+        super().__init__(path, clock=clock)
         self._presence = Presence(self.path)
         self._signal = Signal()
-        self._database: Database | None = None
         self._heart: Database | None = None
         self._heart_lock = threading.Lock()
         self._closed = False
@@ -110,12 +98,6 @@ class SqliteStore:
 
     async def migrate(self) -> list[tuple[str, bool]]:
         return await self._patiently(lambda: self._db.migrate(self.clock))
-
-    @property
-    def _db(self) -> Database:
-        if self._database is None:
-            raise StoreUnavailableError(f"{self.path} is not open")
-        return self._database
 
     # Workers --------------------------------------------------------------------------------------
 
@@ -259,6 +241,11 @@ class SqliteStore:
             "token": batch.token,
             "at": at,
             "ended_at": at if ends else None,
+            "input": change.input,
+            "generation": change.generation,
+            "base_seq": change.base_seq,
+            "attributes": change.attributes,
+            "refused": change.refused,
         }
         if not self._db.run("change_execution", values).rowcount:
             return self._why_not(change)
@@ -273,7 +260,7 @@ class SqliteStore:
         return Verdict.FENCED if marks[0] != change.fence else Verdict.NUDGED
 
     def _record_waits(self, batch: Batch, refused: set[str]) -> None:
-        run, outside = self._db.run, _json(refused)
+        run, outside = self._db.run, to_json(refused)
         for request in batch.requests:
             if request.execution_id not in refused:
                 run("insert_request", record_row(request))
@@ -310,84 +297,60 @@ class SqliteStore:
     # Claims and reads of the owner ----------------------------------------------------------------
 
     async def claim(
-        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
     ) -> list[Execution]:
-        wanted = {"now": to_text(now), "limit": limit, "workflows": _json(workflows), "queues": _json(queues)}
-        if not await self._read(lambda: self._db.run("claimable", wanted).fetchall()):
+        wanted = Wanted(limit, workflows, queues, now, limits, build, crashed)
+        if not await self._read(lambda: find(self._db, wanted)):
             return []  # an idle look takes no lock
         return await self._transaction(lambda: self._claim(worker, epoch, wanted))
 
-    def _claim(self, worker: int, epoch: int, wanted: dict[str, Any]) -> list[Execution]:
+    def _claim(self, worker: int, epoch: int, wanted: Wanted) -> list[Execution]:
         if not self._db.value("worker_stands", (worker, epoch)):
             return []
-        found = self._db.run("claimable", wanted).fetchall()
-        for id, status in found:
-            if status == "running":
-                self._db.run("count_crash", {"id": id, "last": self._db.value("last_seq", (id,))})
-            self._db.run("claim", {"id": id, "worker": worker, "now": wanted["now"]})
-        rows = self._executions([id for id, _ in found])
-        return [rows[id] for id, _ in found]
+        found = find(self._db, wanted)
+        for row in found:
+            if row.status == "running":
+                self._db.run("count_crash", {"id": row.id, "last": self._db.value("last_seq", (row.id,))})
+            self._db.run("claim", {"id": row.id, "worker": worker, "now": to_text(wanted.now)})
+        rows = self._executions([row.id for row in found])
+        return [rows[row.id] for row in found]
 
-    def _executions(self, ids: Sequence[str]) -> dict[str, Execution]:
-        return {row.id: row for row in read_records(Execution, self._db.run("executions", (_json(ids),)))}
-
-    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
-        entries = await self._entries("load", ids)
-        journals: dict[str, list[Entry]] = {id: [] for id in ids}
-        for entry in entries:
-            journals[entry.execution_id].append(entry)
-        return journals
-
-    async def _entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
-        try:
-            return await self._read(lambda: self._read_entries(name, ids))
-        except Busy:
-            raise
-        except (StoreUnavailableError, sqlite3.Error, ValueError):
-            return await self._read(lambda: [entry for id in ids for entry in self._damaged_entries(name, id)])
-
-    def _read_entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
-        return [read_entry(row) for row in self._db.run(name, {"ids": _json(ids)})]
-
-    def _damaged_entries(self, name: str, id: str) -> list[Entry]:
-        """Damaged text comes with marks in it, for its checksum to find; a journal beyond that is named."""
-        connection = self._db.connection
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        try:
-            return self._read_entries(name, [id])
-        except (sqlite3.DatabaseError, ValueError) as error:
-            if isinstance(translated(error, self.path), Busy):
-                raise
-            raise DecodeError(f"the journal of {id!r} cannot be read: {error}", execution_id=id) from error
-        finally:
-            connection.text_factory = str
-
-    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
-        return await self._read(lambda: self._inbox(_json(ids)))
-
-    def _inbox(self, ids: str) -> dict[str, Inbox]:
-        run = self._db.run
-        boxes = {
-            row.id: Inbox(row.nudges, row.wish, row.wish_by, row.wish_reason)
-            for row in read_records(Execution, run("executions", (ids,)))
-        }
-        for request in read_records(Request, run("requests_of", (ids,))):
-            boxes[request.execution_id].requests.append(request)
-        for message in read_records(Message, run("messages_of", (ids,))):
-            boxes[message.execution_id].messages.append(message)
-        for child in read_records(Execution, run("children", (ids,))):
-            if child.parent_id in boxes:
-                boxes[child.parent_id].children.append(child)
-        return boxes
-
-    async def nudged(self, worker: int) -> dict[str, int]:
-        return await self._read(lambda: dict(self._db.run("nudged", (worker,)).fetchall()))
+    # Deliveries, pruning, schedules ---------------------------------------------------------------
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         receipt = await self._transaction(lambda: deliver(self._db, delivery, now))
         if receipt.verdict is Verdict.OK:
             self._signal.fire()
         return receipt
+
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        return await self._transaction(lambda: prune(self._db, ids))
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        await self._transaction(lambda: self._db.run("put_schedule", record_row(schedule)))
+        self._signal.fire()
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        def move() -> bool:
+            stands = bool(self._db.value("schedule_stands", (schedule.name, to_text_or_null(expected))))
+            if stands:
+                self._db.run("put_schedule", record_row(schedule))
+            return stands
+
+        return await self._transaction(move)
+
+    async def remove_schedule(self, name: str) -> bool:
+        return await self._transaction(lambda: self._db.run("remove_schedule", (name,)).rowcount > 0)
 
     # Waking ---------------------------------------------------------------------------------------
 
@@ -415,64 +378,6 @@ class SqliteStore:
         seen, self._seen = self._seen, version
         return seen not in (None, version)
 
-    # Insight --------------------------------------------------------------------------------------
-
-    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
-        return await self._read(lambda: self._executions(ids))
-
-    async def count(self, query: Query) -> dict[str, int]:
-        return await self._read(lambda: dict(self._db.run("count", _filters(query)).fetchall()))
-
-    async def history(self, execution_id: str) -> list[Entry]:
-        return await self._entries("history", [execution_id])
-
-    async def requests(
-        self,
-        *,
-        ids: Sequence[str] = (),
-        execution_ids: Sequence[str] = (),
-        status: str | None = "open",
-        limit: int = 1000,
-    ) -> list[Request]:
-        values: dict[str, Any] = {"status": status, "limit": limit}
-        name = "all_requests"
-        if ids or execution_ids:
-            name = "some_requests"
-            values |= {"ids": _json(ids), "execution_ids": _json(execution_ids)}
-        return await self._read(lambda: read_records(Request, self._db.run(name, values)))
-
-    async def tree(self, execution_id: str) -> list[Execution]:
-        return await self._read(lambda: read_records(Execution, self._db.run("tree", (execution_id,))))
-
-    async def workers(self) -> list[WorkerRecord]:
-        return await self._read(lambda: read_records(WorkerRecord, self._db.run("workers")))
-
-    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        newest = query.order != "oldest"
-        values = _filters(query) | {"limit": limit + 1}
-        values |= {"cursor_at": values["until"] if newest else values["since"], "cursor_id": ""}
-        if cursor is not None:
-            at, values["cursor_id"] = read_cursor(cursor)
-            values["cursor_at"] = to_text(at)
-        name = "list_newest" if newest else "list_oldest"
-        rows = await self._read(lambda: read_records(Execution, self._db.run(name, values)))
-        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
-
-    # Patience -------------------------------------------------------------------------------------
-
-    async def _patiently(self, work: Callable[[], Result]) -> Result:
-        return await patiently(self.clock, work)
-
-    async def _transaction(self, work: Callable[[], Result]) -> Result:
-        return await patiently(self.clock, lambda: self._db.transaction(work))
-
-    async def _read(self, work: Callable[[], Result]) -> Result:
-        def reading() -> Result:
-            with Translating(self.path):
-                return work()
-
-        return await patiently(self.clock, reading)
-
 
 def _refused(changes: Iterable[Change], verdicts: Iterable[Verdict]) -> set[str]:
     judged = zip(changes, verdicts, strict=True)
@@ -485,20 +390,3 @@ def _wakes(batch: Batch) -> bool:
         change.status is Status.PENDING or (change.parent_id is not None and change.status in ENDED)
         for change in batch.changes
     )
-
-
-def _json(values: Iterable[Any]) -> str:
-    return json.dumps(list(values), ensure_ascii=False)
-
-
-def _filters(query: Query) -> dict[str, Any]:
-    return {
-        "since": NEVER if query.since is None else to_text(query.since),
-        "until": EVER if query.until is None else to_text(query.until),
-        "status": _json(query.status) if query.status else None,
-        "workflow": query.workflow,
-        "version": query.version,
-        "parent": query.parent,
-        "started_by": query.by,
-        "prefix": query.id_prefix,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sqlite3
@@ -13,7 +12,9 @@ from typing import Any, TypeVar
 from perdure.clock import Clock
 from perdure.errors import BadBatchError, CommitUnknownError, PerdureError, SchemaVersionError, StoreUnavailableError
 from perdure.stores.migrations import Migration, load_migrations
+from perdure.stores.patience import Busy
 from perdure.stores.queries import load_queries
+from perdure.stores.sqlite_rows import holds_attributes
 from perdure.stores.timestamps import to_text
 
 Result = TypeVar("Result")
@@ -22,7 +23,6 @@ Parameters = Sequence[Any] | dict[str, Any]
 log = logging.getLogger("perdure.stores.sqlite")
 
 TRANSLATED = (sqlite3.Error, OverflowError, UnicodeEncodeError)  # what sqlite3 raises, for values too
-PATIENCE = 20.0  # seconds that a verb waits for the lock of another process
 TABLES = (
     "workflow_definitions",
     "workflow_executions",
@@ -35,27 +35,25 @@ TABLES = (
     "workers",
     "payload_chunks",
     "schema_versions",
+    "schedules",
 )
 
 
-class Busy(StoreUnavailableError):
-    """Another process holds the database's lock; nothing was done. Try again after a short random pause."""
-
-
 class Database:
-    """A connection. Its statements are addressed by their names in `sqlite.sql`.
+    """A connection. Its statements are addressed by their names in `sqlite.sql` and `sqlite_reads.sql`.
 
     `timeout` is how many seconds a statement waits for another process's lock, blocking its thread.
     """
 
     def __init__(self, path: str, *, timeout: float = 0.0) -> None:
         self.path = path
-        self.sql = load_queries("sqlite")
+        self.sql = load_queries("sqlite") | load_queries("sqlite_reads")
         with Translating(path):
             self.connection = sqlite3.connect(
                 path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             self.connection.execute("pragma schema_version").fetchone()  # now the file exists
+            self.connection.create_function("perdure_has", 2, holds_attributes, deterministic=True)
         self._file = self._identity()
 
     def _identity(self) -> tuple[int, int] | None:
@@ -127,6 +125,7 @@ class Database:
         before = self._tables()
         version = self._check_version(before, known=len(migrations))
         for migration in migrations[version:]:
+            self._refuse_foreign(before & migration.tables)
             self._apply(migration, clock)
         self.run("try_to_write")
         return [(table, table not in before) for table in TABLES]
@@ -136,8 +135,7 @@ class Database:
 
     def _check_version(self, tables: set[str], known: int) -> int:
         if "schema_versions" not in tables:
-            if foreign := sorted(tables & set(TABLES)):
-                raise SchemaVersionError(f"{self.path} has tables of these names that are not Perdure's: {foreign}")
+            self._refuse_foreign(tables & set(TABLES))
             return 0
         version, oldest_writer = self.run("schema_version").fetchone()
         if oldest_writer > known:
@@ -146,6 +144,10 @@ class Database:
                 f"schema {oldest_writer}; this one knows up to {known}. Nothing was changed: upgrade perdure"
             )
         return int(version)
+
+    def _refuse_foreign(self, tables: set[str]) -> None:
+        if tables:
+            raise SchemaVersionError(f"{self.path} has tables of these names that are not Perdure's: {sorted(tables)}")
 
     def _apply(self, migration: Migration, clock: Clock) -> None:
         for statement in migration.statements:
@@ -167,20 +169,6 @@ class Translating:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, TRANSLATED) and (words := translated(error, self._path)):
             raise words from error
-
-
-async def patiently(clock: Clock, work: Callable[[], Result], patience: float = PATIENCE) -> Result:
-    """Do it, and while another process holds the lock, again, after pauses that grow from 1 to 10 ms."""
-    pause, waited = 0.001, 0.0
-    while True:
-        try:
-            return work()
-        except Busy:
-            if waited >= patience:
-                raise
-        seconds = pause * (0.5 + clock.jitter())
-        await asyncio.sleep(seconds)  # of real time: a virtual clock does not move another process
-        pause, waited = min(pause * 1.5, 0.01), waited + seconds
 
 
 def translated(error: BaseException, path: str) -> PerdureError | None:

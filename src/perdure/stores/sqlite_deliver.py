@@ -1,13 +1,15 @@
-"""What anybody may bring to an execution, on SQLite. Each function runs inside a transaction."""
+"""What anybody may bring to an execution, and what takes it away, on SQLite. Each runs inside a transaction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from perdure.records import (
     ENDED,
     Answer,
+    Cut,
     Delivery,
     Expiry,
     Message,
@@ -22,8 +24,11 @@ from perdure.records import (
     is_legal,
 )
 from perdure.stores.sqlite_database import Database
-from perdure.stores.sqlite_rows import read_records
+from perdure.stores.sqlite_rows import entry_row, read_records, to_json
 from perdure.stores.timestamps import to_text
+
+# The decisions are found by their requests.
+_OF_AN_EXECUTION = ("decisions", "requests", "entries", "snapshots", "actions", "messages", "chunks", "executions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class _Standing:
     status: Status
     parent_id: str | None
     owned: bool
+    wish: str | None
+    fence: int
 
 
 def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
@@ -44,6 +51,8 @@ def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
             return _post(database, delivery.message, to_text(now))
         case Wish() | Settle() | Resume():
             return _direct(database, delivery, to_text(now))
+        case Cut():
+            return _cut(database, delivery, to_text(now))
 
 
 def _decide(database: Database, delivery: Answer | Expiry, now: str) -> Receipt:
@@ -107,17 +116,55 @@ def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> R
             database.run("wish", wish)
             database.run("nudge", here)
         case Settle():
-            if standing.owned or not is_legal(standing.status, Status.CANCELLED):
-                return Receipt(Verdict.OWNED, id)
-            database.run("cancel_execution", here)
-            database.run("withdraw_requests", here)
-            if standing.parent_id is not None:
-                database.run("nudge", {"id": standing.parent_id, "now": now})
+            return Receipt(_settle(database, standing, here), id)
         case Resume():
             if standing.status not in (Status.PAUSED, Status.BLOCKED):
                 return Receipt(Verdict.OWNED, id)
             database.run("resume_execution", here)
     return Receipt(Verdict.OK, id)
+
+
+def _settle(database: Database, standing: _Standing, here: dict[str, str]) -> Verdict:
+    wanted = {"cancel": Status.CANCELLED, "pause": Status.PAUSED}.get(standing.wish or "")
+    if standing.owned or wanted is None or not is_legal(standing.status, wanted):
+        return Verdict.OWNED
+    if wanted is Status.PAUSED:
+        database.run("pause_execution", here)
+        return Verdict.OK
+    database.run("cancel_execution", here)
+    database.run("withdraw_requests", here)
+    if standing.parent_id is not None:
+        database.run("nudge", {"id": standing.parent_id, "now": here["now"]})
+    return Verdict.OK
+
+
+def _cut(database: Database, cut: Cut, now: str) -> Receipt:
+    id = cut.execution_id
+    standing = _standing(database, id)
+    if standing is None:
+        return Receipt(Verdict.GONE)
+    if (
+        standing.fence != cut.fence
+        or standing.status not in ENDED
+        or not is_legal(standing.status, Status.PENDING)
+        or database.run("entry", (id, cut.entry.seq)).fetchone()
+    ):
+        return Receipt(Verdict.OWNED, id)
+    database.run("insert_entry", entry_row(cut.entry))
+    database.run("revive_execution", {"id": id, "checksum": cut.checksum, "now": now})
+    database.run("free_messages", (id, cut.from_seq))
+    return Receipt(Verdict.OK, id)
+
+
+def prune(database: Database, ids: Sequence[str]) -> list[str]:
+    """See `perdure.store.Store.prune`."""
+    removable = {id for (id,) in database.run("prunable", (to_json(ids),))}
+    over = [id for id in dict.fromkeys(ids) if id in removable]
+    if over:
+        these = (to_json(over),)
+        for rows in _OF_AN_EXECUTION:
+            database.run(f"prune_{rows}", these)
+    return over
 
 
 def _request(database: Database, id: str) -> Request | None:
@@ -127,4 +174,4 @@ def _request(database: Database, id: str) -> Request | None:
 
 def _standing(database: Database, id: str) -> _Standing | None:
     row = database.run("standing", (id,)).fetchone()
-    return None if row is None else _Standing(Status(row[0]), row[1], bool(row[2]))
+    return None if row is None else _Standing(Status(row[0]), row[1], bool(row[2]), row[3], row[4])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
-from perdure.records import Entry, Execution, Message, Request, Status, WorkerRecord
+from perdure.records import Entry, Execution, Message, Request, Schedule, Status, WorkerRecord
+from perdure.stores.attributes import has_attributes
 from perdure.stores.timestamps import from_text, from_text_or_null, to_text, to_text_or_null
 
-Record = TypeVar("Record", Execution, Request, Message, WorkerRecord)
+Record = TypeVar("Record", Execution, Request, Message, WorkerRecord, Schedule)
 Row = tuple[Any, ...]
 
 _TIMES = {
@@ -23,8 +26,11 @@ _TIMES = {
     "decided_at",
     "started_at",
     "lease_until",
+    "next_at",
+    "last_at",
 }
-_FIELDS = {kind: [field.name for field in fields(kind)] for kind in (Execution, Request, Message, WorkerRecord)}
+_KINDS = (Execution, Request, Message, WorkerRecord, Schedule)
+_FIELDS = {kind: [field.name for field in fields(kind)] for kind in _KINDS}
 _VALUES = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
 _TIMES_AT = {kind: [at for at, name in enumerate(names) if name in _TIMES] for kind, names in _FIELDS.items()}
 
@@ -39,8 +45,8 @@ def read_entry(row: Row) -> Entry:
     return Entry._make((*row[:15], from_text(row[15]), from_text(row[16])))
 
 
-def record_row(record: Execution | Request, **instead: str) -> Row:
-    """The parameters of `insert_execution` and `insert_request`: all fields in their order, some replaced."""
+def record_row(record: Execution | Request | Schedule, **instead: str) -> Row:
+    """The parameters of what inserts a record: all its fields in their order, some replaced."""
     kind = type(record)
     values = list(_VALUES[kind](record))
     for at in _TIMES_AT[kind]:
@@ -64,9 +70,26 @@ def _record(kind: type[Record], row: Row) -> Record:
     record = kind(*values)
     if isinstance(record, Execution):
         record.status = Status(record.status)
+    elif isinstance(record, Schedule):
+        record.backfill, record.paused = bool(record.backfill), bool(record.paused)
     return record
 
 
 def entry_rows(entries: Iterable[Entry]) -> Iterable[Row]:
     """Many of them, for `executemany`."""
     return map(entry_row, entries)
+
+
+def to_json(values: Iterable[Any]) -> str:
+    """A list as one parameter."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+def holds_attributes(attributes: str | None, wanted: str) -> bool:
+    """Whether these attributes hold all that are wanted, a JSON list of plain pairs. For SQL."""
+    return has_attributes(attributes, _pairs(wanted))
+
+
+@lru_cache(maxsize=64)
+def _pairs(wanted: str) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in json.loads(wanted)]

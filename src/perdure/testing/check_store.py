@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from perdure.store import Store
-from perdure.testing.checks import claims, commits, deliveries, reads, workers
+from perdure.testing.checks import claims, commits, deliveries, keeping, limits, queries, reads, restarts, workers
 
 MakeStore = Callable[[], Store | Awaitable[Store]]
 
@@ -46,7 +46,7 @@ def _promises(*groups: ModuleType) -> list[Check]:
     ]
 
 
-CHECKS = _promises(commits, workers, claims, deliveries, reads)
+CHECKS = _promises(commits, workers, claims, limits, deliveries, restarts, reads, queries, keeping)
 
 
 async def check_store(make_store: MakeStore) -> None:

@@ -17,10 +17,13 @@ from perdure.records import (
     Entry,
     Execution,
     Inbox,
+    Limit,
     Page,
     Query,
     Receipt,
     Request,
+    Schedule,
+    Tally,
     Verdicts,
     WorkerRecord,
 )
@@ -223,11 +226,24 @@ class FaultyStore:
         return verdicts
 
     async def claim(
-        self, worker: int, epoch: int, limit: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], now: int
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
     ) -> list[Execution]:
         def act() -> list[Execution]:
+            here = self.loop.clock.now()
             rows: list[Execution] = _at_once(
-                self.store.claim(worker, epoch, limit, workflows, queues, self.loop.clock.now())
+                self.store.claim(
+                    worker, epoch, limit, workflows, queues, here, limits=limits, build=build, crashed=crashed
+                )
             )
             if rows:
                 self.log.events.append(Claimed(self.loop.clock.now(), worker, deepcopy(rows)))
@@ -257,6 +273,21 @@ class FaultyStore:
         receipt: Receipt = await self._ask(act, loses=True)
         return receipt
 
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        removed: list[str] = await self._ask(lambda: self.store.prune(ids), loses=True)
+        return removed
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        await self._ask(lambda: self.store.put_schedule(schedule), loses=True)
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        moved: bool = await self._ask(lambda: self.store.move_schedule(schedule, expected), loses=True)
+        return moved
+
+    async def remove_schedule(self, name: str) -> bool:
+        removed: bool = await self._ask(lambda: self.store.remove_schedule(name), loses=True)
+        return removed
+
     async def next_wake(self) -> int | None:
         wake: int | None = await self._ask(self.store.next_wake)
         return wake
@@ -279,6 +310,22 @@ class FaultyStore:
 
     async def history(self, execution_id: str) -> list[Entry]:
         found: list[Entry] = await self._ask(lambda: self.store.history(execution_id))
+        return found
+
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        found: list[Entry] = await self._ask(lambda: self.store.tail(execution_id, after, kinds, limit))
+        return found
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        found: Entry | None = await self._ask(lambda: self.store.latest(execution_id, key))
+        return found
+
+    async def tallies(self) -> list[Tally]:
+        found: list[Tally] = await self._ask(self.store.tallies)
+        return found
+
+    async def schedules(self) -> list[Schedule]:
+        found: list[Schedule] = await self._ask(self.store.schedules)
         return found
 
     async def requests(

@@ -13,6 +13,7 @@ from importlib.resources import files
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OLDEST_WRITER = re.compile(r"^-- oldest writer: *(\d+) *$", re.MULTILINE)
+_TABLE = re.compile(r"^create table (\w+)", re.MULTILINE)
 _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
 
 
@@ -30,6 +31,11 @@ class Migration:
         """Its statements, one by one, with the comments that stand before each."""
         parts = (part.strip() for part in _STATEMENT_END.split(self.text))
         return [part for part in parts if any(not line.startswith("--") for line in part.splitlines())]
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables that it makes."""
+        return set(_TABLE.findall(self.text))
 
 
 @cache

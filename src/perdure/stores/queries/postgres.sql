@@ -69,111 +69,18 @@ returning true;
 -- Is this worker known, and not alive?
 select exists (select from workers where id = $1 and state <> 'live');
 
--- name: claim
--- Takes executions over: what is ready, due, or left by a worker that is not alive. Nothing is locked, and nothing
--- written, where nothing is found at a first look. A worker that this statement cannot see yet counts as alive. Among
--- due ones, the 1000 that are due longest compete by priority. `skip locked` passes over what others are about to take.
-with me as materialized (
-    select from workers
-    where id = $1 and epoch = $2 and state = 'live'
-        and (
-            exists (
-                select from unnest($6::text[]) as q (queue)
-                cross join lateral (
-                    select from workflow_executions w
-                    where w.status = 'pending' and w.wake_at is null and w.queue = q.queue
-                        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-                    order by w.priority desc, w.created_at, w.id
-                    limit 1
-                ) w
-            )
-            or exists (
-                select from workflow_executions w
-                where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp())
-                    and w.queue = any($6)
-                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-            )
-            or exists (
-                select from workflow_executions w
-                where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-                    and w.queue = any($6)
-                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-            )
-        )
-    for no key update
-), ready as materialized (
-    select w.id, w.priority, w.created_at
-    from unnest($6::text[]) as q (queue)
-    cross join lateral (
-        select w.id, w.priority, w.created_at
-        from workflow_executions w
-        where w.status = 'pending' and w.wake_at is null and w.queue = q.queue
-            and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
-        order by w.priority desc, w.created_at, w.id
-        limit $3
-        for no key update skip locked
-    ) w
-), due as materialized (
-    select w.id, w.priority, w.created_at
-    from workflow_executions w
-    where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp())
-        and w.id = any(array(
-            select d.id
-            from workflow_executions d
-            where d.status in ('pending', 'waiting') and d.wake_at <= (select clock_timestamp())
-                and d.queue = any($6)
-                and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
-                and exists (select from me)
-            order by d.wake_at
-            limit 1000
-        ))
-    order by w.priority desc, w.created_at, w.id
-    limit $3
-    for no key update skip locked
-), orphaned as materialized (
-    select w.id, w.priority, w.created_at
-    from workflow_executions w
-    where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
-        and w.queue = any($6)
-        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[])) and exists (select from me)
-    order by w.priority desc, w.created_at, w.id
-    limit $3
-    for no key update skip locked
-), chosen as materialized (
-    select c.id, c.crashed, (
-        select coalesce(max(e.seq), 0) from step_executions e where c.crashed and e.execution_id = c.id
-    ) as seq
-    from (
-        select id, priority, created_at, false as crashed from ready
-        union all select id, priority, created_at, false from due
-        union all select id, priority, created_at, true from orphaned
-        order by priority desc, created_at, id
-        limit $3
-    ) c
-), taken as (
-    update workflow_executions w
-    set status = 'running',
-        owner = $1,
-        fence = w.fence + 1,
-        wake_at = null,
-        crashes = case when not c.crashed then w.crashes when c.seq > w.crash_seq then 1 else w.crashes + 1 end,
-        crash_seq = case when c.crashed then c.seq else w.crash_seq end,
-        updated_at = clock_timestamp()
-    from chosen c
-    where w.id = c.id and w.id = any(array(select id from chosen))
-    returning w.*
-)
-select * from taken order by priority desc, created_at, id;
-
 -- name: load_journals
--- The journals that replay needs: without the entries of a body (one group with its outcome) that has an outcome.
-with folded as materialized (
+-- The journals that replay needs: what stands behind a restart, without the entries of a body (one group with its
+-- outcome) that has an outcome.
+with wanted as materialized (
+    select i.id, coalesce(w.base_seq, 0) as base_seq, coalesce(w.generation, 0) = 0 as folds
+    from (select distinct unnest($1::text[]) collate "C" as id) i
+    left join workflow_executions w on w.id = i.id
+), folded as materialized (
     select e.execution_id, coalesce(e.parent_key, e.key) as body
-    from step_executions e
-    where e.execution_id = any($1::text[])
-        and e.execution_id not in (
-            select w.id from workflow_executions w where w.id = any($1) and w.generation > 0
-        )
+    from wanted i
+    join step_executions e on e.execution_id = i.id and e.seq > i.base_seq
+    where i.folds
     group by 1, 2
     having bool_or(e.parent_key is not null)
         and bool_or(
@@ -185,24 +92,13 @@ with folded as materialized (
 select
     e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input, e.output,
     e.error, e.encoding, e.checksum, e.build, e.started_at, e.completed_at
-from step_executions e
-where e.execution_id = any($1)
-    and (
-        e.parent_key is null
-        or (e.execution_id, e.parent_key) not in (
-            select f.execution_id, f.key from bodies b, unnest(b.ids, b.keys) as f (execution_id, key)
-        )
+from wanted i
+join step_executions e on e.execution_id = i.id and e.seq > i.base_seq
+where e.parent_key is null
+    or (e.execution_id, e.parent_key) not in (
+        select f.execution_id, f.key from bodies b, unnest(b.ids, b.keys) as f (execution_id, key)
     )
 order by e.execution_id, e.seq;
-
--- name: history
--- A whole journal.
-select
-    e.execution_id, e.seq, e.generation, e.key, e.kind, e.status, e.attempt, e.fence, e.parent_key, e.input, e.output,
-    e.error, e.encoding, e.checksum, e.build, e.started_at, e.completed_at
-from step_executions e
-where e.execution_id = $1
-order by e.seq;
 
 -- name: inbox_executions
 -- Read before all else of an inbox: what comes later raises the nudges.
@@ -329,27 +225,29 @@ order by w.id
 for no key update;
 
 -- name: deliver_settle
--- Cancels an execution that nobody alive owns, and nudges its parent. In one transaction with `lock_family`, after it.
--- No verdict: gone.
+-- Carries out a wish to cancel or to pause an execution that nobody alive owns; who is cancelled nudges its parent.
+-- In one transaction with `lock_family`, after it. No verdict: gone.
 with judged as materialized (
-    select w.id, w.parent_id, case
+    select w.id, w.parent_id, w.wish, case
         when w.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
+        when w.wish is null or w.wish not in ('cancel', 'pause') then 'owned'
         when w.status not in ('pending', 'running', 'waiting', 'paused', 'blocked') then 'owned'
+        when w.wish = 'pause' and w.status = 'blocked' then 'owned'
         when w.owner is not null and not exists (select from workers k where k.id = w.owner and k.state <> 'live')
         then 'owned'
         else 'ok'
     end as verdict
     from workflow_executions w
     where w.id = $1
-), cancelled as (
+), settled as (
     update workflow_executions w
-    set status = 'cancelled',
+    set status = case when j.wish = 'cancel' then 'cancelled' else 'paused' end,
         owner = null,
         fence = w.fence + 1,
         wake_at = null,
         reason = w.wish_reason,
         updated_at = clock_timestamp(),
-        ended_at = clock_timestamp()
+        ended_at = case when j.wish = 'cancel' then clock_timestamp() end
     from judged j
     where w.id = j.id and w.id = $1 and j.verdict = 'ok'
 ), withdrawn as (
@@ -357,6 +255,7 @@ with judged as materialized (
     set status = 'withdrawn', decided_at = clock_timestamp()
     from judged j
     where r.execution_id = j.id and r.execution_id = $1 and r.status = 'open' and j.verdict = 'ok'
+        and j.wish = 'cancel'
 ), nudged as (
     update workflow_executions w
     set nudges = w.nudges + 1,
@@ -364,9 +263,56 @@ with judged as materialized (
         wake_at = case when w.status = 'waiting' then null else w.wake_at end,
         updated_at = clock_timestamp()
     from judged j
-    where w.id = j.parent_id and j.verdict = 'ok'
+    where w.id = j.parent_id and j.verdict = 'ok' and j.wish = 'cancel'
 )
 select verdict from judged;
+
+-- name: deliver_cut
+-- Voids the end of an ended execution's journal by an entry ($1 to $17), and makes it pending. In one transaction with
+-- `lock_family`, after it: so it sees the messages that the end's own commit took. No verdict: gone.
+with execution as materialized (
+    select w.id, w.fence = $18::bigint and w.status in ('failed', 'cancelled', 'rolled_back') as stands
+    from workflow_executions w
+    where w.id = $1
+), recorded as (
+    insert into step_executions (
+        execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
+        checksum, build, started_at, completed_at
+    )
+    select
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+        perdure_time($16::bigint),
+        perdure_time($17::bigint)
+    from execution w
+    where w.stands
+    on conflict (execution_id, seq) do nothing
+    returning execution_id
+), revived as (
+    update workflow_executions w
+    set status = 'pending',
+        fence = w.fence + 1,
+        nudges = w.nudges + 1,
+        crashes = 0,
+        checksum = $20::bigint,
+        output = null,
+        error = null,
+        reason = null,
+        wake_at = null,
+        refused = null,
+        wish = null,
+        wish_by = null,
+        wish_reason = null,
+        updated_at = clock_timestamp(),
+        ended_at = null
+    from recorded e
+    where w.id = e.execution_id and w.id = $1
+), freed as (
+    update messages m
+    set taken_seq = null
+    from recorded e
+    where m.execution_id = e.execution_id and m.execution_id = $1 and m.taken_seq >= $19::bigint
+)
+select case when exists (select from recorded) then 'ok' else 'owned' end as verdict from execution;
 
 -- name: deliver_resume
 -- Makes a paused or blocked execution pending. No verdict: gone.
@@ -386,6 +332,7 @@ with execution as materialized (
         reason = null,
         wake_at = null,
         crashes = 0,
+        refused = null,
         wish = case when w.wish = 'pause' then null else w.wish end,
         wish_by = case when w.wish = 'pause' then null else w.wish_by end,
         wish_reason = case when w.wish = 'pause' then null else w.wish_reason end,
@@ -395,87 +342,109 @@ with execution as materialized (
 )
 select verdict from judged;
 
+-- name: lock_families
+-- These executions, their parents and children: none of them begins anew while the others are removed.
+select w.id
+from workflow_executions w
+where w.id = any(array(
+    select unnest($1::text[])
+    union select p.parent_id from workflow_executions p where p.id = any($1) and p.parent_id is not null
+    union select c.id from workflow_executions c where c.parent_id = any($1)
+))
+order by w.id
+for no key update;
+
+-- name: prune
+-- Removes those that have ended, as have their parents and children. In one transaction with `lock_families`, after it.
+with over as materialized (
+    select w.id
+    from workflow_executions w
+    where w.id = any($1::text[])
+        and w.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        and not exists (
+            select from workflow_executions o
+            where o.id = w.parent_id
+                and o.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        )
+        and not exists (
+            select from workflow_executions o
+            where o.parent_id = w.id
+                and o.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        )
+), entries as (
+    delete from step_executions where execution_id = any(array(select id from over))
+), snapshots as (
+    delete from state_snapshots where execution_id = any(array(select id from over))
+), decisions as (
+    delete from approval_decisions where request_id = any(array(
+        select r.id from approval_requests r where r.execution_id = any(array(select id from over))
+    ))
+), requests as (
+    delete from approval_requests where execution_id = any(array(select id from over))
+), actions as (
+    delete from rollback_actions where execution_id = any(array(select id from over))
+), news as (
+    delete from messages where execution_id = any(array(select id from over))
+), chunks as (
+    delete from payload_chunks where execution_id = any(array(select id from over))
+), removed as (
+    delete from workflow_executions where id = any(array(select id from over))
+)
+select id from over;
+
+-- name: put_schedule
+-- A new schedule, or another one of that name.
+insert into schedules (
+    name, workflow, version, cron, timezone, overlap, backfill, input, queue, paused, next_at, last_at, last_id,
+    created_at
+) values (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+    perdure_time($11::bigint),
+    perdure_time($12::bigint),
+    $13,
+    perdure_time($14::bigint)
+)
+on conflict (name) do update set
+    workflow = excluded.workflow,
+    version = excluded.version,
+    cron = excluded.cron,
+    timezone = excluded.timezone,
+    overlap = excluded.overlap,
+    backfill = excluded.backfill,
+    input = excluded.input,
+    queue = excluded.queue,
+    paused = excluded.paused,
+    next_at = excluded.next_at,
+    last_at = excluded.last_at,
+    last_id = excluded.last_id,
+    created_at = excluded.created_at;
+
+-- name: move_schedule
+-- The same of one whose next time ($15) is still what was known.
+update schedules s
+set workflow = $2,
+    version = $3,
+    cron = $4,
+    timezone = $5,
+    overlap = $6,
+    backfill = $7,
+    input = $8,
+    queue = $9,
+    paused = $10,
+    next_at = perdure_time($11::bigint),
+    last_at = perdure_time($12::bigint),
+    last_id = $13,
+    created_at = perdure_time($14::bigint)
+where s.name = $1 and s.next_at is not distinct from perdure_time($15::bigint)
+returning true;
+
+-- name: remove_schedule
+-- It starts nothing any more.
+delete from schedules where name = $1 returning true;
+
 -- name: next_wake
 -- When the next parked or delayed execution is due.
 select min(wake_at) from workflow_executions where status in ('pending', 'waiting') and wake_at is not null;
-
--- name: get_executions
--- These executions.
-select w.* from workflow_executions w where w.id = any($1::text[]);
-
--- name: list_newest
--- A page of executions, the newest first, behind the place ($9, $10).
-select w.*
-from workflow_executions w
-where ($1::text[] is null or w.status = any($1))
-    and ($2::text is null or w.workflow = $2)
-    and ($3::integer is null or w.version = $3)
-    and ($4::text is null or w.parent_id = $4)
-    and ($5::text is null or w.started_by = $5)
-    and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= perdure_time($7))
-    and ($8::bigint is null or w.created_at < perdure_time($8))
-    and ($9::bigint is null or (w.created_at, w.id) < (perdure_time($9), $10::text))
-order by w.created_at desc, w.id desc
-limit $11;
-
--- name: list_oldest
--- A page of executions, the oldest first, behind the place ($9, $10).
-select w.*
-from workflow_executions w
-where ($1::text[] is null or w.status = any($1))
-    and ($2::text is null or w.workflow = $2)
-    and ($3::integer is null or w.version = $3)
-    and ($4::text is null or w.parent_id = $4)
-    and ($5::text is null or w.started_by = $5)
-    and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= perdure_time($7))
-    and ($8::bigint is null or w.created_at < perdure_time($8))
-    and ($9::bigint is null or (w.created_at, w.id) > (perdure_time($9), $10::text))
-order by w.created_at, w.id
-limit $11;
-
--- name: count_executions
--- How many executions match, by status.
-select w.status, count(*) as number
-from workflow_executions w
-where ($1::text[] is null or w.status = any($1))
-    and ($2::text is null or w.workflow = $2)
-    and ($3::integer is null or w.version = $3)
-    and ($4::text is null or w.parent_id = $4)
-    and ($5::text is null or w.started_by = $5)
-    and ($6::text is null or starts_with(w.id, $6))
-    and ($7::bigint is null or w.created_at >= perdure_time($7))
-    and ($8::bigint is null or w.created_at < perdure_time($8))
-group by w.status;
-
--- name: get_requests
--- These requests, or those of these executions, or all, oldest first.
-select r.*
-from approval_requests r
-where (r.id = any($1::text[]) or r.execution_id = any($2::text[]) or cardinality($1) + cardinality($2) = 0)
-    and ($3::text is null or r.status = $3)
-order by r.created_at, r.id
-limit $4;
-
--- name: descendants
--- All below an execution that have not ended, level by level.
-with recursive tree as (
-    select w.id, 1 as depth from workflow_executions w where w.parent_id = $1
-    union all
-    select w.id, t.depth + 1 from tree t join workflow_executions w on w.parent_id = t.id
-)
-select w.*
-from tree t join workflow_executions w on w.id = t.id
-where w.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-order by t.depth, w.created_at, w.id;
-
--- name: get_workers
--- Those that are alive, and those that are not and still own executions.
-select k.*
-from workers k
-where k.state = 'live' or exists (select from workflow_executions w where w.owner = k.id)
-order by k.id;
 
 -- name: prepare_session
 -- Settings that the rules here rest on, whatever the database's own are. All here is found by some index: plans made

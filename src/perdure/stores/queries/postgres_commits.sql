@@ -54,7 +54,7 @@ with me as materialized (
     insert into workflow_executions (
         id, workflow, version, status, queue, priority, owner, fence, nudges, generation, input, output, error,
         encoding, checksum, wish, wish_by, wish_reason, reason, wake_at, parent_id, parent_key, started_by, attributes,
-        build, crashes, crash_seq, token, created_at, updated_at, ended_at
+        build, crashes, crash_seq, token, created_at, updated_at, ended_at, started_at, base_seq, refused
     )
     select
         c.id, c.workflow, c.version, c.status, c.queue, c.priority, c.owner, c.fence, c.nudges, c.generation, c.input,
@@ -63,13 +63,15 @@ with me as materialized (
         c.parent_id, c.parent_key, c.started_by, c.attributes, c.build, c.crashes, c.crash_seq, $3,
         perdure_time(c.created_at),
         perdure_time(c.updated_at),
-        perdure_time(c.ended_at)
+        perdure_time(c.ended_at),
+        perdure_time(c.started_at),
+        c.base_seq, c.refused
     from json_to_recordset($4::text::json) as c (
         id text, workflow text, version integer, status text, queue text, priority integer, owner bigint, fence bigint,
         nudges bigint, generation integer, input text, output text, error text, encoding text, checksum bigint,
         wish text, wish_by text, wish_reason text, reason text, wake_at bigint, parent_id text, parent_key text,
         started_by text, attributes text, build text, crashes integer, crash_seq bigint, created_at bigint,
-        updated_at bigint, ended_at bigint
+        updated_at bigint, ended_at bigint, started_at bigint, base_seq bigint, refused text
     )
     where exists (select from me)
     order by c.id collate "C"
@@ -89,7 +91,8 @@ with me as materialized (
 ), asked as materialized (
     select * from json_to_recordset($23::text::json) as c (
         execution_id text, fence bigint, nudges bigint, status text, at bigint, output text, error text,
-        checksum bigint, reason text, wake_at bigint, parent_id text
+        checksum bigint, reason text, wake_at bigint, parent_id text, input text, generation integer, base_seq bigint,
+        attributes text, refused text
     )
 ), locked as materialized (
     select w.id, w.fence, w.nudges
@@ -119,6 +122,11 @@ with me as materialized (
         wake_at = perdure_time(j.wake_at),
         token = $22,
         updated_at = perdure_time(j.at),
+        input = coalesce(j.input, w.input),
+        generation = coalesce(j.generation, w.generation),
+        base_seq = coalesce(j.base_seq, w.base_seq),
+        attributes = coalesce(j.attributes, w.attributes),
+        refused = coalesce(j.refused, w.refused),
         ended_at = case
             when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
             then perdure_time(j.at)
@@ -177,7 +185,8 @@ with me as materialized (
 ), asked as materialized (
     select * from json_to_recordset($23::text::json) as c (
         execution_id text, fence bigint, nudges bigint, status text, at bigint, output text, error text,
-        checksum bigint, reason text, wake_at bigint, parent_id text
+        checksum bigint, reason text, wake_at bigint, parent_id text, input text, generation integer, base_seq bigint,
+        attributes text, refused text
     )
 ), locked as materialized (
     select w.id, w.fence, w.nudges
@@ -207,6 +216,11 @@ with me as materialized (
         wake_at = perdure_time(j.wake_at),
         token = $22,
         updated_at = perdure_time(j.at),
+        input = coalesce(j.input, w.input),
+        generation = coalesce(j.generation, w.generation),
+        base_seq = coalesce(j.base_seq, w.base_seq),
+        attributes = coalesce(j.attributes, w.attributes),
+        refused = coalesce(j.refused, w.refused),
         ended_at = case
             when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
             then perdure_time(j.at)
@@ -231,7 +245,7 @@ with me as materialized (
     insert into workflow_executions (
         id, workflow, version, status, queue, priority, owner, fence, nudges, generation, input, output, error,
         encoding, checksum, wish, wish_by, wish_reason, reason, wake_at, parent_id, parent_key, started_by, attributes,
-        build, crashes, crash_seq, token, created_at, updated_at, ended_at
+        build, crashes, crash_seq, token, created_at, updated_at, ended_at, started_at, base_seq, refused
     )
     select
         c.id, c.workflow, c.version, c.status, c.queue, c.priority, c.owner, c.fence, c.nudges, c.generation, c.input,
@@ -240,13 +254,15 @@ with me as materialized (
         c.parent_id, c.parent_key, c.started_by, c.attributes, c.build, c.crashes, c.crash_seq, $22,
         perdure_time(c.created_at),
         perdure_time(c.updated_at),
-        perdure_time(c.ended_at)
+        perdure_time(c.ended_at),
+        perdure_time(c.started_at),
+        c.base_seq, c.refused
     from json_to_recordset($25::text::json) as c (
         id text, workflow text, version integer, status text, queue text, priority integer, owner bigint, fence bigint,
         nudges bigint, generation integer, input text, output text, error text, encoding text, checksum bigint,
         wish text, wish_by text, wish_reason text, reason text, wake_at bigint, parent_id text, parent_key text,
         started_by text, attributes text, build text, crashes integer, crash_seq bigint, created_at bigint,
-        updated_at bigint, ended_at bigint
+        updated_at bigint, ended_at bigint, started_at bigint, base_seq bigint, refused text
     )
     where exists (select from me) and (select count(*) from locked) >= 0
     order by c.id collate "C"

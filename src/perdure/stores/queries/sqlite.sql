@@ -114,12 +114,13 @@ insert into step_executions (
 insert into workflow_executions (
     id, workflow, version, status, queue, priority, owner, fence, nudges, generation, input, output, error, encoding,
     checksum, wish, wish_by, wish_reason, reason, wake_at, parent_id, parent_key, started_by, attributes, build,
-    crashes, crash_seq, token, created_at, updated_at, ended_at
-) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    crashes, crash_seq, token, created_at, updated_at, ended_at, started_at, base_seq, refused
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (id) do nothing;
 
 -- name: change_execution
--- The owner changes the row: if its fence stands and, to park, nothing has come meanwhile.
+-- The owner changes the row: if its fence stands and, to park, nothing has come meanwhile. What is null of the last
+-- five stays as it is.
 update workflow_executions set
     status = :status,
     owner = case when :status = 'running' then owner end,
@@ -130,7 +131,12 @@ update workflow_executions set
     wake_at = :wake_at,
     token = :token,
     updated_at = :at,
-    ended_at = :ended_at
+    ended_at = :ended_at,
+    input = coalesce(:input, input),
+    generation = coalesce(:generation, generation),
+    base_seq = coalesce(:base_seq, base_seq),
+    attributes = coalesce(:attributes, attributes),
+    refused = coalesce(:refused, refused)
 where id = :id and fence = :fence and (:status <> 'waiting' or nudges = :nudges);
 
 -- name: marks
@@ -177,35 +183,72 @@ from step_executions where execution_id = ? and seq = ?;
 -- Claims -------------------------------------------------------------------------------------------------------
 
 -- name: claimable
--- What a worker may take: three index ranges (ready, due, orphaned), merged.
-select id, status from (
-    select * from (
-        select id, status, priority, created_at from workflow_executions
-        where status = 'pending' and wake_at is null
-          and queue in (select value from json_each(:queues))
+-- What a worker may take: three index ranges (ready, queue by queue; due; orphaned), merged. Suspects are not in it.
+-- The plus keeps SQLite from sorting each range by itself, which takes four times as long.
+select id, status, priority, created_at from (
+    select ready.id, ready.status, ready.priority, ready.created_at
+    from json_each(:queues) as q
+    cross join workflow_executions as ready on ready.id in (
+        select id from workflow_executions
+        where status = 'pending' and wake_at is null and queue = q.value and crashes < 2
           and (workflow, version) in (
-        select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
-      )
+            select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
+          )
+          and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
         order by priority desc, created_at, id
         limit :limit
     )
     union all
     select id, status, priority, created_at from workflow_executions
-    where status in ('pending', 'waiting') and wake_at is not null and wake_at <= :now
+    where status in ('pending', 'waiting') and wake_at is not null and wake_at <= :now and crashes < 2
       and queue in (select value from json_each(:queues))
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
       )
+      and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
     union all
     select id, status, priority, created_at from workflow_executions
-    where status = 'running' and owner in (select id from workers where state <> 'live')
+    where status = 'running' and owner in (select id from workers where state <> 'live') and crashes = 0
       and queue in (select value from json_each(:queues))
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
       )
+      and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
 )
+order by +priority desc, created_at, id
+limit :limit;
+
+-- name: claimable_suspects
+-- The same of what may have killed its workers: running with a crash, or two of them.
+select id, status, priority, created_at from workflow_executions
+where crashes > 0 and status in ('pending', 'waiting', 'running')
+  and case status
+    when 'running' then owner in (select id from workers where state <> 'live')
+    when 'waiting' then crashes >= 2 and wake_at <= :now
+    else crashes >= 2 and (wake_at is null or wake_at <= :now)
+  end
+  and queue in (select value from json_each(:queues))
+  and (workflow, version) in (
+    select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
+  )
+  and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
 order by priority desc, created_at, id
 limit :limit;
+
+-- name: places
+-- These executions, as limits see them.
+select id, attributes, started_at from workflow_executions where id in (select value from json_each(?));
+
+-- name: running_places
+-- What of a queue is in somebody's memory.
+select id, attributes, started_at from workflow_executions
+where owner is not null and status = 'running' and queue = :queue;
+
+-- name: recent_places
+-- What of a queue was first claimed since then, at most so many.
+select id, attributes, started_at from workflow_executions
+where queue = :queue and started_at is not null and started_at > :since
+limit :most;
 
 -- name: count_crash
 -- Its owner died: 1 if it got on since the last time, else one more.
@@ -221,7 +264,8 @@ select coalesce(max(seq), 0) from step_executions where execution_id = ?;
 -- name: claim
 -- A new owner, a new fence.
 update workflow_executions set
-    status = 'running', owner = :worker, fence = fence + 1, wake_at = null, updated_at = :now
+    status = 'running', owner = :worker, fence = fence + 1, wake_at = null, updated_at = :now,
+    started_at = coalesce(started_at, :now)
 where id = :id;
 
 -- name: next_wake
@@ -233,16 +277,21 @@ order by wake_at limit 1;
 -- Reads of the owner -------------------------------------------------------------------------------------------
 
 -- name: load
--- The journals without what is folded: inner entries of a body whose outcome is recorded, before the first cut.
+-- The journals behind what a restart made void, without what is folded: inner entries of a body whose outcome is
+-- recorded, before the first cut.
 select
-    execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
-    checksum, build, started_at, completed_at
-from step_executions as entry
-where execution_id in (select value from json_each(:ids))
+    entry.execution_id, entry.seq, entry.generation, entry.key, entry.kind, entry.status, entry.attempt, entry.fence,
+    entry.parent_key, entry.input, entry.output, entry.error, entry.encoding, entry.checksum, entry.build,
+    entry.started_at, entry.completed_at
+from (select distinct value as id from json_each(:ids)) as wanted
+left join workflow_executions as execution on execution.id = wanted.id
+cross join step_executions as entry
+where entry.execution_id = wanted.id and entry.seq > coalesce(execution.base_seq, 0)
   and (
-    parent_key is null
-    or (execution_id, parent_key) not in (
-        select execution_id, key from step_executions
+    entry.parent_key is null
+    or execution.generation > 0
+    or (entry.execution_id, entry.parent_key) not in (
+        select execution_id, key from step_executions as whole
         where execution_id in (select value from json_each(:ids))
           and kind not in ('intent', 'attempt')
           and status in ('completed', 'failed')
@@ -250,10 +299,10 @@ where execution_id in (select value from json_each(:ids))
               select execution_id, parent_key from step_executions
               where execution_id in (select value from json_each(:ids)) and parent_key is not null
           )
+          and seq > coalesce((select base_seq from workflow_executions where id = whole.execution_id), 0)
     )
-    or exists (select 1 from workflow_executions where id = entry.execution_id and generation > 0)
   )
-order by execution_id, seq;
+order by entry.execution_id, entry.seq;
 
 -- name: history
 -- The whole journals of these executions.
@@ -291,8 +340,8 @@ select id, nudges from workflow_executions where owner = ?;
 select * from approval_requests where id = ?;
 
 -- name: standing
--- What a delivery looks at: status, owner, parent, and whether that owner lives.
-select status, parent_id, owner in (select id from workers where state = 'live') as owned
+-- What a delivery looks at: status, parent, whether a living worker owns it, wish and fence.
+select status, parent_id, owner in (select id from workers where state = 'live') as owned, wish, fence
 from workflow_executions where id = ?;
 
 -- name: decide_request
@@ -322,6 +371,25 @@ update workflow_executions set
     updated_at = :now, ended_at = :now
 where id = :id;
 
+-- name: pause_execution
+-- The same for a wish to pause.
+update workflow_executions set
+    status = 'paused', owner = null, fence = fence + 1, wake_at = null, reason = wish_reason,
+    updated_at = :now, ended_at = null
+where id = :id;
+
+-- name: revive_execution
+-- The end of its journal was cut off: it goes on from there.
+update workflow_executions set
+    status = 'pending', fence = fence + 1, nudges = nudges + 1, crashes = 0, checksum = :checksum,
+    output = null, error = null, reason = null, wake_at = null, refused = null,
+    wish = null, wish_by = null, wish_reason = null, updated_at = :now, ended_at = null
+where id = :id;
+
+-- name: free_messages
+-- The messages that void entries took.
+update messages set taken_seq = null where execution_id = ? and taken_seq >= ?;
+
 -- name: withdraw_requests
 -- Nobody waits for their answers any more.
 update approval_requests set status = 'withdrawn', decided_at = :now where execution_id = :id and status = 'open';
@@ -329,73 +397,78 @@ update approval_requests set status = 'withdrawn', decided_at = :now where execu
 -- name: resume_execution
 -- Somebody has looked after it.
 update workflow_executions set
-    status = 'pending', nudges = nudges + 1, reason = null, wake_at = null, crashes = 0, updated_at = :now,
+    status = 'pending', nudges = nudges + 1, reason = null, wake_at = null, crashes = 0, refused = null,
+    updated_at = :now,
     wish_by = case when wish = 'pause' then null else wish_by end,
     wish_reason = case when wish = 'pause' then null else wish_reason end,
     wish = case when wish = 'pause' then null else wish end
 where id = :id;
 
--- Insight ------------------------------------------------------------------------------------------------------
+-- Pruning --------------------------------------------------------------------------------------------------------
 
--- name: list_newest
--- Executions, newest first, behind a cursor.
-select * from workflow_executions
-where (created_at, id) < (:cursor_at, :cursor_id)
-  and created_at >= :since and created_at < :until
-  and (:status is null or status in (select value from json_each(:status)))
-  and (:workflow is null or workflow = :workflow)
-  and (:version is null or version = :version)
-  and (:parent is null or parent_id = :parent)
-  and (:started_by is null or started_by = :started_by)
-  and (:prefix is null or substr(id, 1, length(:prefix)) = :prefix)
-order by created_at desc, id desc
-limit :limit;
+-- name: prunable
+-- Which of these have ended, as have their parents and children.
+select id from workflow_executions as execution
+where id in (select value from json_each(?))
+  and status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+  and not exists (
+    select 1 from workflow_executions as parent
+    where parent.id = execution.parent_id
+      and parent.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+  )
+  and not exists (
+    select 1 from workflow_executions as child
+    where child.parent_id = execution.id
+      and child.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+  );
 
--- name: list_oldest
--- Executions, oldest first, behind a cursor.
-select * from workflow_executions
-where (created_at, id) > (:cursor_at, :cursor_id)
-  and created_at >= :since and created_at < :until
-  and (:status is null or status in (select value from json_each(:status)))
-  and (:workflow is null or workflow = :workflow)
-  and (:version is null or version = :version)
-  and (:parent is null or parent_id = :parent)
-  and (:started_by is null or started_by = :started_by)
-  and (:prefix is null or substr(id, 1, length(:prefix)) = :prefix)
-order by created_at, id
-limit :limit;
+-- name: prune_entries
+-- Their journals.
+delete from step_executions where execution_id in (select value from json_each(?));
 
--- name: count
--- How many executions match, by status.
-select status, count(*) from workflow_executions
-where created_at >= :since and created_at < :until
-  and (:status is null or status in (select value from json_each(:status)))
-  and (:workflow is null or workflow = :workflow)
-  and (:version is null or version = :version)
-  and (:parent is null or parent_id = :parent)
-  and (:started_by is null or started_by = :started_by)
-  and (:prefix is null or substr(id, 1, length(:prefix)) = :prefix)
-group by status;
+-- name: prune_snapshots
+-- Their snapshots.
+delete from state_snapshots where execution_id in (select value from json_each(?));
 
--- name: all_requests
--- Requests, oldest first.
-select * from approval_requests where :status is null or status = :status order by created_at, id limit :limit;
+-- name: prune_decisions
+-- The decisions of their requests: before these.
+delete from approval_decisions where request_id in (
+    select id from approval_requests where execution_id in (select value from json_each(?))
+);
 
--- name: some_requests
--- These requests, and those of these executions, oldest first.
-select * from approval_requests
-where (id in (select value from json_each(:ids)) or execution_id in (select value from json_each(:execution_ids)))
-  and (:status is null or status = :status)
-order by created_at, id
-limit :limit;
+-- name: prune_requests
+-- Their requests.
+delete from approval_requests where execution_id in (select value from json_each(?));
 
--- name: tree
--- All descendants that have not ended.
-with recursive descendants (id) as (
-    select id from workflow_executions where parent_id = ?
-    union
-    select child.id from workflow_executions as child join descendants on child.parent_id = descendants.id
-)
-select * from workflow_executions
-where id in (select id from descendants)
-  and status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed');
+-- name: prune_actions
+-- What undid them.
+delete from rollback_actions where execution_id in (select value from json_each(?));
+
+-- name: prune_messages
+-- Their messages.
+delete from messages where execution_id in (select value from json_each(?));
+
+-- name: prune_chunks
+-- Their large values.
+delete from payload_chunks where execution_id in (select value from json_each(?));
+
+-- name: prune_executions
+-- They themselves.
+delete from workflow_executions where id in (select value from json_each(?));
+
+-- Schedules ------------------------------------------------------------------------------------------------------
+
+-- name: put_schedule
+-- A new one, or another one of that name.
+insert or replace into schedules (
+    name, workflow, version, cron, timezone, overlap, backfill, input, queue, paused, next_at, last_at, last_id,
+    created_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: schedule_stands
+-- Whether a schedule's next time is still what was known.
+select 1 from schedules where name = ? and next_at is ?;
+
+-- name: remove_schedule
+-- It starts nothing any more.
+delete from schedules where name = ?;

@@ -36,6 +36,9 @@ async def a_created_row_is_kept_as_it_is_but_for_the_token(store: Store) -> None
         crash_seq=9,
         token="mine",
         created_at=scene.now - HOUR - 1,
+        started_at=scene.now - HOUR,
+        base_seq=8,
+        refused='["b6"]',
     )
     batch = scene.batch(creates=[scene.execution("bare"), full])
     equal((await scene.send(batch)).creates, [Verdict.OK, Verdict.OK])

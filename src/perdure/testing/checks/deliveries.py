@@ -233,7 +233,7 @@ async def what_can_be_cancelled_by_settling(store: Store) -> None:
     for status in Status:
         if status is Status.RUNNING:
             continue
-        await scene.create(scene.execution(status, status=status))
+        await scene.create(scene.execution(status, status=status, wish="cancel"))
         wanted = Verdict.ENDED if status in ENDED else settled[status]
         equal(await _verdict(scene, Settle(scene.id(status))), wanted, status)
         equal((await scene.row(status)).status, Status.CANCELLED if wanted is Verdict.OK else status)
@@ -252,11 +252,13 @@ async def what_ended_takes_no_wish(store: Store) -> None:
 async def resuming_makes_a_paused_or_blocked_one_pending(store: Store) -> None:
     scene = await Scene.begin(store)
     for status in (Status.PAUSED, Status.BLOCKED):
-        await scene.create(scene.execution(status, status=status, reason="why", crashes=5, wake_at=scene.now + HOUR))
+        fields = {"reason": "why", "crashes": 5, "refused": '["b1"]', "wake_at": scene.now + HOUR}
+        await scene.create(scene.execution(status, status=status, **fields))
         receipt = await store.deliver(Resume(scene.id(status), "ana"), scene.now)
         equal((receipt.verdict, receipt.execution_id), (Verdict.OK, scene.id(status)))
         row = await scene.row(status)
         equal((row.status, row.reason, row.crashes, row.wake_at), (Status.PENDING, None, 0, None))
+        equal(row.refused, None, "the builds that it refused")
     equal(len(await scene.claim()), 2)
 
 

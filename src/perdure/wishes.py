@@ -1,10 +1,10 @@
-"""Cancelling an execution from outside: a wish for its owner, or, without one, done at once."""
+"""Cancelling and pausing an execution from outside: a wish for its owner, or, without one, done at once."""
 
 from __future__ import annotations
 
 from perdure.clock import Clock
-from perdure.errors import NotFoundError
-from perdure.records import ENDED, Execution, Settle, Verdict, Wish
+from perdure.errors import NotFoundError, PerdureError
+from perdure.records import ENDED, Execution, Settle, Status, Verdict, Wish
 from perdure.store import Store
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -47,3 +47,28 @@ async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, 
 
 def _childless(children: list[Execution]) -> bool:
     return all(child.status in ENDED for child in children)
+
+
+async def pause(store: Store, clock: Clock, execution_id: str, by: str | None, reason: str | None) -> None:
+    """Pause an execution; returns once that is durable.
+
+    Raises `NotFoundError`, and `PerdureError` if it has ended or is blocked.
+    """
+    tries = 0
+    receipt = await store.deliver(Wish(execution_id, "pause", by, reason), clock.now())
+    while True:
+        row = (await store.get([execution_id])).get(execution_id)
+        if row is None or receipt.verdict == Verdict.GONE:
+            raise NotFoundError(f"there is no execution {execution_id}", execution_id=execution_id)
+        if row.status == Status.PAUSED:
+            return
+        if row.status in ENDED or row.status == Status.BLOCKED:
+            raise PerdureError(f"{execution_id} is {row.status}: it cannot be paused", execution_id=execution_id)
+        if row.wish != "pause":
+            raise PerdureError(f"{execution_id} was told to {row.wish or 'go on'} meanwhile", execution_id=execution_id)
+        if row.owner is not None:
+            for suspect in await store.suspects(0):
+                await store.declare_dead(suspect)
+        await store.deliver(Settle(execution_id), clock.now())
+        await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1

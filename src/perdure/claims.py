@@ -1,0 +1,197 @@
+"""How a worker takes executions over and brings them into its memory.
+
+An execution whose owner died twice in a row while it ran is a *suspect*: it may be what kills its workers. Who claims
+one gives back everything else, and runs it alone; after its owner has died five times it is blocked.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from perdure.errors import CrashLoopError, DecodeError, PerdureError, StoreUnavailableError
+from perdure.executor import Run
+from perdure.records import Entry, Execution, Inbox, Status
+
+if TYPE_CHECKING:
+    from perdure.worker import Worker
+
+logger = logging.getLogger("perdure")
+
+BATCH = 1000
+"""Executions whose journals are read together."""
+
+TURN = 0.002
+"""Seconds for which beginning executions keeps the event loop."""
+
+CRASHES = 5
+"""So often may the owner of an execution die, one after the other without any progress, before it is blocked."""
+
+
+class Claims:
+    """What one worker has claimed and not begun yet."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.loading: set[str] = set()
+        self.doubtful: set[str] = set()
+        self._suspect: str | None = None
+        self._held: Execution | None = None  # the suspect, until everything else has left
+        self._suspected_at = 0
+
+    # Claiming -----------------------------------------------------------------------------------------
+
+    async def take_over(self) -> None:
+        """Claim what there is room for."""
+        worker = self.worker
+        while (free := worker.free()) > 0:
+            limit = min(free, BATCH)
+            rows = await self._claim(limit, crashed=False)
+            worker.backlog = len(rows) == limit
+            if rows:
+                await self._take(rows)
+            if not worker.backlog:
+                break
+        now = worker.clock.now()
+        if worker.free() > 0 and now - self._suspected_at >= worker.lease * 1_000_000 / 3:
+            self._suspected_at = now
+            for row in await self._claim(1, crashed=True):
+                self._isolate(row)
+
+    async def _claim(self, limit: int, *, crashed: bool) -> list[Execution]:
+        worker = self.worker
+        try:
+            return await worker.store.claim(
+                worker.record.id,
+                worker.record.epoch,
+                limit,
+                list(worker.workflows),
+                worker.queues,
+                worker.clock.now(),
+                limits=worker.limits,
+                build=worker.build,
+                crashed=crashed,
+            )
+        except StoreUnavailableError:
+            self.doubtful.add("")  # the claim may have happened: compare with what the store says is ours
+            raise
+
+    async def look_at_own(self) -> None:
+        """Read what came for the executions that run here, and find those that are ours without our knowing it."""
+        worker = self.worker
+        owned = await worker.store.nudged(worker.record.id)
+        for execution_id, run in list(worker.runs.items()):
+            nudges = owned.get(execution_id)
+            if nudges is not None and nudges != run.nudges and not run.ended:
+                worker.refresh(run)
+        # Owned here by the store's word, and in nobody's memory: a claim whose answer was lost.
+        busy = worker.runs.keys() | worker.creating | self.loading | {self._suspect}
+        orphans = {i for i in owned if i not in busy}
+        sure = [i for i in orphans if i in self.doubtful]
+        self.doubtful = orphans
+        if sure:
+            rows = await worker.store.get(sure)
+            mine = [r for r in rows.values() if r.owner == worker.record.id and r.status == Status.RUNNING]
+            await self._take(mine)
+
+    # Suspects -----------------------------------------------------------------------------------------
+
+    def is_alone(self) -> bool:
+        """Is a suspect to run here, and nothing else?"""
+        if self._suspect is None:
+            return False
+        if self._held is None and self._suspect not in self.worker.runs and self._suspect not in self.loading:
+            self._suspect = None
+        return self._suspect is not None
+
+    def forget_suspect(self) -> None:
+        self._suspect = self._held = None
+
+    def _isolate(self, row: Execution) -> None:
+        worker = self.worker
+        self._suspect, self._held = row.id, row
+        logger.warning("%s: its worker died %d times while it ran; it runs alone now", row.id, row.crashes)
+        for run in list(worker.runs.values()):
+            run.release()
+        self.someone_left()
+
+    def someone_left(self) -> None:
+        """An execution has left the worker's memory: a suspect that waited for it may begin."""
+        worker = self.worker
+        if self._held is not None:
+            if not worker.runs and not worker.creating and not self.loading:
+                row, self._held = self._held, None
+                self.loading.add(row.id)
+                worker.spawn(self._take([row]), lambda result, error: None)
+        elif self._suspect is not None and not self.is_alone():
+            worker.poke()
+
+    # Beginning ----------------------------------------------------------------------------------------
+
+    async def _take(self, rows: Sequence[Execution]) -> None:
+        """Bring claimed executions into memory."""
+        worker = self.worker
+        ids = [row.id for row in rows]
+        self.loading.update(ids)
+        worker.submitted.difference_update(ids)
+        fresh = [row for row in rows if row.fence == 1 and row.nudges == 0]
+        if fresh:
+            worker.loop.call_soon(self._begin_all, fresh, {}, {})
+        known = [row for row in rows if row.fence != 1 or row.nudges != 0]
+        if known:
+            ids = [row.id for row in known]
+            inboxes: dict[str, Inbox] = await worker.insist(lambda: worker.store.inbox(ids))
+            try:
+                journals = await worker.insist(lambda: worker.store.load(ids))
+            except DecodeError:
+                journals = await self._load_each(known)
+            worker.loop.call_soon(self._begin_all, known, journals, inboxes)
+
+    async def _load_each(self, rows: Sequence[Execution]) -> dict[str, list[Entry] | PerdureError]:
+        """A journal among these cannot be read: find it, so that it alone is blocked."""
+        journals: dict[str, list[Entry] | PerdureError] = {}
+        for row in rows:
+            try:
+                one = await self.worker.insist(functools.partial(self.worker.store.load, [row.id]))
+                journals[row.id] = one.get(row.id, [])
+            except DecodeError as error:
+                journals[row.id] = error
+        return journals
+
+    def _begin_all(self, rows: Iterable[Execution], journals: dict[str, Any], inboxes: dict[str, Inbox]) -> None:
+        """Begin claimed executions, and leave the loop to others every now and then: replays may be long."""
+        worker = self.worker
+        pending = iter(rows)
+
+        def begin_some() -> None:
+            end = perf_counter() + TURN
+            for row in pending:
+                self.loading.discard(row.id)
+                if worker.registered and row.owner == worker.record.id and row.id not in worker.runs:
+                    self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
+                if perf_counter() > end:
+                    worker.loop.call_soon(begin_some)
+                    return
+            if self._held is not None:
+                self.someone_left()
+
+        begin_some()
+
+    def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
+        worker = self.worker
+        workflow = worker.workflows[row.workflow, row.version]
+        if row.crashes >= CRASHES:
+            journal = CrashLoopError(
+                f"the worker of {row.id} died {row.crashes} times in a row while it ran, without any progress of it:"
+                " it may be what kills them. Mend the cause, then resume it",
+                execution_id=row.id,
+            )
+        if isinstance(journal, PerdureError):
+            run = Run(worker, row, workflow)
+            worker.runs[row.id] = run
+            run.block_unread(journal)
+            return
+        worker.adopt(row, workflow, journal, inbox)

@@ -1,0 +1,295 @@
+"""One execution, wherever it runs: how it stands, what it said, what to do with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from perdure import views
+from perdure.clock import Clock, Duration, micros, new_id, to_datetime
+from perdure.codec import CODEC, checksum
+from perdure.errors import PerdureError
+from perdure.journal import PUBLISH, USAGE
+from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
+from perdure.records import Execution, Message, Post, Resume, Status, Verdict
+from perdure.retrying import retry
+from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
+from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
+from perdure.watch import MOVING
+from perdure.wishes import cancel, pause
+from perdure.workflow import Workflow
+
+if TYPE_CHECKING:
+    from perdure.engine import Engine
+
+R = TypeVar("R")
+
+PAGE = 500
+"""Entries read together."""
+
+LOOK = 0.02, 0.5
+"""Seconds between two looks for new events of an execution that runs elsewhere: at first, at most."""
+
+
+class Handle(Generic[R]):
+    """One execution, wherever it runs."""
+
+    def __init__(self, engine: Engine, execution_id: str, workflow: Workflow[..., R] | None) -> None:
+        self.engine = engine
+        self.id = execution_id
+        self._workflow = workflow
+
+    def __repr__(self) -> str:
+        return f"<execution {self.id}>"
+
+    def _known(self, row: Execution) -> Workflow[..., Any] | None:
+        return self._workflow or self.engine._workflows.get((row.workflow, row.version))
+
+    async def status(self) -> Status:
+        """How its row stands now."""
+        return (await self.engine._row(self.id)).status
+
+    async def row(self) -> Execution:
+        """Its row."""
+        return await self.engine._row(self.id)
+
+    async def outcome(self, timeout: Duration | None = None) -> Outcome:
+        """Wait until it ends or needs something; never older than your last command. Raises `TimeoutError`."""
+        if timeout is None:
+            return await self._outcome(ends=False)
+        async with asyncio.timeout(micros(timeout) / 1_000_000):
+            return await self._outcome(ends=False)
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        """Wait for the end (through waits and pauses) and give the value, or raise the execution's own error.
+
+        Raises `ExecutionCancelledError`, the typed cause of a block (`JournalMismatchError`, `DecodeError`, ...), or
+        `TimeoutError`.
+        """
+        if timeout is None:
+            return raise_or_value(await self._outcome(ends=True), self.id)  # type: ignore[no-any-return]
+        async with asyncio.timeout(micros(timeout) / 1_000_000):
+            return raise_or_value(await self._outcome(ends=True), self.id)  # type: ignore[no-any-return]
+
+    async def _outcome(self, *, ends: bool) -> Outcome:
+        engine = self.engine
+        pause = 0.005
+        while True:
+            engine._check_open()
+            waiter = engine.watch.wait_for(self.id, ends=ends)
+            try:
+                near = engine._is_local(self.id) or engine._is_near(self.id)
+                change = await waiter if near else None
+                if change is not None and change.status in (Status.COMPLETED, Status.FAILED):
+                    row = Execution(self.id, "", status=change.status, output=change.output, error=change.error)
+                    found = outcome_of(row, self._workflow)
+                    if self._workflow is not None and found is not None:
+                        return found
+                row = await engine._row(self.id)
+                found = await self._stands(row, ends)
+                if found is not None:
+                    return found
+                if ends or row.status in MOVING:
+                    if not waiter.done():
+                        await waiter
+                else:
+                    # It waits for children that move: look again when something has changed.
+                    await engine.store.changed(pause)
+                    pause = min(0.25, pause * 1.5)
+            finally:
+                engine.watch.forget(self.id, waiter)
+
+    async def _stands(self, row: Execution, ends: bool) -> Outcome | None:
+        outcome = outcome_of(row, self._known(row))
+        if outcome is not None:
+            if ends and row.status == Status.PAUSED:
+                return None
+            return outcome
+        if ends:
+            return None
+        if row.status == Status.WAITING or (row.status == Status.PENDING and _is_delayed(row, self.engine.clock)):
+            return await self._waiting(row)
+        return None
+
+    async def _waiting(self, row: Execution) -> Waiting | None:
+        """It waits, if nothing below it can go on either."""
+        below = await self.engine.store.tree(self.id)
+        if any(r.status in (Status.PENDING, Status.RUNNING) and not _is_delayed(r, self.engine.clock) for r in below):
+            return None
+        ids = [self.id, *[r.id for r in below]]
+        requests = await self.engine.store.requests(execution_ids=ids)
+        again = await self.engine._row(self.id)
+        if again.status != row.status or again.nudges != row.nudges:
+            return None
+        wakes = [r.wake_at for r in (row, *below) if r.wake_at is not None]
+        wake = min(wakes, default=None)
+        return Waiting([request_view(r) for r in requests], None if wake is None else to_datetime(wake))
+
+    async def requests(self) -> Sequence[OpenRequest]:
+        """What it asks of the world now."""
+        await self.engine._row(self.id)
+        return await self.engine.requests(self.id)
+
+    async def history(self) -> list[HistoryEntry]:
+        """Its journal: one entry a durable call, with its intent and failed attempts inside."""
+        await self.engine._row(self.id)
+        return views.history(await self.engine.store.history(self.id))
+
+    async def signal(
+        self, name: str, value: Any = None, *, id: str | None = None, by: str | User | None = None
+    ) -> None:
+        """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended."""
+        engine = self.engine
+        engine._check_open()
+        text = CODEC.encode(value, path="value")
+        message = Message(
+            id=f"{self.id}:{id}" if id is not None else new_id(engine.clock),
+            execution_id=self.id,
+            name=name,
+            value=text,
+            checksum=checksum(text),
+            sent_by=_name(by),
+            created_at=engine.clock.now(),
+        )
+        receipt = await engine.store.deliver(Post(message), engine.clock.now())
+        if receipt.verdict == Verdict.GONE:
+            await engine._row(self.id)
+        if receipt.verdict == Verdict.ENDED:
+            raise PerdureError(f"{self.id} has ended: {name!r} was not delivered", execution_id=self.id)
+        engine._hint(self.id)
+
+    async def cancel(self, *, reason: str | None = None, by: str | User | None = None) -> Outcome:
+        """Cancel it and all its children; returns its end once that is durable (it may have ended before)."""
+        engine = self.engine
+        engine._check_open()
+        who = _name(by)
+        task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
+        engine._hint(self.id)
+        row = await task
+        outcome = outcome_of(row, self._known(row))
+        return outcome if outcome is not None else Cancelled(who, reason)
+
+    async def pause(self, *, reason: str | None = None, by: str | User | None = None) -> None:
+        """Let it stand still: running bodies are recorded, no new one enters, until `resume`. Its children go on.
+
+        Returns once that is durable. Raises `PerdureError` if it has ended or is blocked.
+        """
+        engine = self.engine
+        engine._check_open()
+        task = asyncio.ensure_future(pause(engine.store, engine.clock, self.id, _name(by), reason))
+        engine._hint(self.id)
+        await task
+
+    async def retry(self, *, by: str | User | None = None) -> None:
+        """Go on with a failed execution: the step that failed last is tried again, nothing is undone.
+
+        Its retry policy begins anew, its idempotency key stays. A child that failed is retried itself. Raises
+        `PerdureError` if the execution has not failed.
+        """
+        engine = self.engine
+        engine._check_open()
+        await retry(engine.store, engine.clock, self.id, _name(by), engine.build)
+        engine._hint(self.id)
+
+    async def resume(self, *, by: str | User | None = None) -> None:
+        """Let a paused or blocked execution go on. Raises `PerdureError` if it is neither."""
+        engine = self.engine
+        engine._check_open()
+        who = _name(by)
+        receipt = await engine.store.deliver(Resume(self.id, who), engine.clock.now())
+        if receipt.verdict != Verdict.OK:
+            row = await engine._row(self.id)
+            raise PerdureError(
+                f"{self.id} is {row.status}: only a paused or blocked execution is resumed", execution_id=self.id
+            )
+        engine._hint(self.id)
+
+    # What it says -------------------------------------------------------------------------------------
+
+    async def events(self, after: int = 0, *, follow: bool = True) -> AsyncIterator[StreamItem]:
+        """What it emits, in order: `Event`, `Restarted`, `Progress`, from behind the offset `after` on.
+
+        Ends when the execution has ended and everything was given, or, without `follow`, with what is recorded now.
+        From any process; what was emitted with `durable=False` reaches only who follows where it runs.
+        """
+        engine = self.engine
+        live = engine.live.follow(self.id) if follow else None
+        pause = LOOK[0]
+        seq = after // BATCH - 1
+        try:
+            while True:
+                row = await engine._row(self.id)
+                ended = outcome_of(row, None) is not None and row.status not in (Status.PAUSED, Status.BLOCKED)
+                found = False
+                while entries := await engine.store.tail(self.id, seq, KINDS, PAGE):
+                    for item in (item for entry in entries for item in items(entry)):
+                        if item.offset > after or (after == 0 and item.offset >= 0):
+                            found = True
+                            yield item
+                    seq = entries[-1].seq
+                    after = max(after, seq * BATCH + BATCH - 1)
+                    if len(entries) < PAGE:
+                        break
+                if live is None or ended:
+                    return
+                pause = LOOK[0] if found else min(LOOK[1], pause * 1.5)
+                engine._check_open()
+                for item in await _passing(live, pause):
+                    yield item
+        finally:
+            if live is not None:
+                engine.live.leave(self.id, live)
+
+    async def value(self, name: str, default: Any = None) -> Any:
+        """The value that it published last under this name, or `default`."""
+        await self.engine._row(self.id)
+        entry = await self.engine.store.latest(self.id, f"{PUBLISH}:{name}")
+        return default if entry is None else CODEC.decode(entry.output or "null")
+
+    async def usage(self) -> Usage:
+        """What its steps have used so far, all attempts and lives together."""
+        await self.engine._row(self.id)
+        total, seq = Usage(), 0
+        while entries := await self.engine.store.tail(self.id, seq, (USAGE,), PAGE):
+            for entry in entries:
+                total = total.plus(entry.output or "{}")
+            seq = entries[-1].seq
+        return total
+
+    async def export(self) -> dict[str, Any]:
+        """Everything that is recorded of it, as one JSON document: row, journal, requests, descendants' ids."""
+        engine = self.engine
+        row = await engine._row(self.id)
+        requests = await engine.store.requests(execution_ids=[self.id], status=None)
+        document = {
+            "perdure": 1,
+            "execution": row,
+            "journal": [entry._asdict() for entry in await engine.store.history(self.id)],
+            "requests": requests,
+            "open_descendants": [child.id for child in await engine.store.tree(self.id)],
+        }
+        return msgspec.json.decode(msgspec.json.encode(document))  # type: ignore[no-any-return]
+
+
+async def _passing(live: asyncio.Queue[Any], seconds: float) -> list[StreamItem]:
+    """What comes by within a time; returns at once when there may be something recorded."""
+    try:
+        async with asyncio.timeout(seconds):
+            first = await live.get()
+    except TimeoutError:
+        return []
+    found = [first]
+    while not live.empty():
+        found.append(live.get_nowait())
+    return [item for item in found if item is not None]
+
+
+def _name(by: str | User | None) -> str | None:
+    return by.id if isinstance(by, User) else by
+
+
+def _is_delayed(row: Execution, clock: Clock) -> bool:
+    return row.status == Status.PENDING and row.wake_at is not None and row.wake_at > clock.now()

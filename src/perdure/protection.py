@@ -1,0 +1,53 @@
+"""How one engine protects what it records: what it encrypts, and what it hides from those who look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from perdure import redaction
+from perdure.errors import DecodeError
+from perdure.redaction import DEFAULT_NAMES
+from perdure.sealing import PREFIX, Encryption
+from perdure.secrets import allowing_secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What an engine does to the texts it writes. By default nothing is encrypted, and secrets are refused.
+
+    `encryption` seals inputs, outputs, errors and snapshots. `names` and `redact` say what is hidden in what is
+    recorded only to be shown; see `redaction.redact`.
+    """
+
+    encryption: Encryption | None = None
+    names: frozenset[str] = DEFAULT_NAMES
+    redact: Callable[[str, Any], Any] | None = None
+
+    def encoding(self) -> AbstractContextManager[None]:
+        """A block, with the tasks started in it, in which values are encoded for this engine.
+
+        A `Secret` is an `EncodeError` there unless this engine encrypts.
+        """
+        return allowing_secrets(self.encryption is not None)
+
+    def seal(self, text: str, *, execution_id: str, key: str, column: str) -> str:
+        """The text as it is written at this place."""
+        if self.encryption is None:
+            return text
+        return self.encryption.seal(text, execution_id=execution_id, key=key, column=column)
+
+    def open(self, text: str, *, execution_id: str, key: str, column: str) -> str:
+        """The text that was written at this place. Raises `DecodeError` as `Encryption.open` does."""
+        if self.encryption is not None:
+            return self.encryption.open(text, execution_id=execution_id, key=key, column=column)
+        if text.startswith(PREFIX):
+            words = f"{column} of {key} in {execution_id} is encrypted, and this engine has no keys"
+            raise DecodeError(words, execution_id=execution_id, key=key)
+        return text
+
+    def redacted(self, tree: Any) -> Any:
+        """What of a JSON-like tree may be shown. Never raises."""
+        return redaction.redact(tree, self.names, self.redact)

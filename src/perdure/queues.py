@@ -1,0 +1,38 @@
+"""Queues with limits, as users write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure.clock import Duration, micros
+from perdure.records import Limit
+
+
+@dataclass(slots=True, frozen=True)
+class Queue:
+    """A queue whose limits hold over all workers and across crashes.
+
+    `concurrency`: executions of it in workers' memories at once (one that is parked does not count). `rate`: at most so
+    many starts in so long a time (seconds or a timedelta). `per`: an attribute; the limits then hold for each of its
+    values. Every worker that serves the queue must be told of it alike.
+
+    >>> Engine(url, queues=("default", Queue("emails", concurrency=10, rate=(100, 60.0), per="customer")))
+    """
+
+    name: str
+    concurrency: int | None = None
+    rate: tuple[int, Duration] | None = None
+    per: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a queue has a name")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ValueError("concurrency= must be at least 1")
+        if self.rate is not None and (self.rate[0] < 1 or micros(self.rate[1]) < 1):
+            raise ValueError("rate= is (starts, time), both positive")
+
+    def limit(self) -> Limit:
+        """The queue's limit, as stores know it."""
+        starts, window = (None, 0) if self.rate is None else (self.rate[0], micros(self.rate[1]))
+        return Limit(self.name, self.concurrency, starts, window, self.per)

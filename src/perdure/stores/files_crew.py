@@ -1,0 +1,47 @@
+"""Who may run executions: the workers of one process at a time, told by a lock that dies with it.
+
+Other processes stand by. They start, deliver and read meanwhile, and one of them takes over when the lock is free.
+"""
+
+from __future__ import annotations
+
+import os
+
+from perdure.stores import files_disk as disk
+
+
+class Crew:
+    """The workers of this process."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = disk.open_lock(os.path.join(path, "locks", "run"))
+        self.runs = False
+        """May this process run executions?"""
+        self.workers: set[int] = set()
+        """Those that want to."""
+        self.abandoned: set[int] = set()
+        """Those whose store was closed before they had left."""
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+            self.runs = False
+
+    def join(self, worker: int) -> None:
+        """A worker of this process wants to run executions."""
+        self.workers.add(worker)
+        self.try_to_run()
+
+    def leave(self, worker: int) -> None:
+        """It has left; after the last one another process may."""
+        self.workers.discard(worker)
+        if self.runs and not self.workers:
+            self.runs = False
+            disk.unlock(self._lock)
+
+    def try_to_run(self) -> bool:
+        """May this process run executions, now at last? Only asked for where a worker wants to."""
+        if not self.runs and self.workers and self._lock >= 0:
+            self.runs = disk.try_lock(self._lock)
+        return self.runs

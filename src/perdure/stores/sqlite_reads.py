@@ -1,0 +1,196 @@
+"""Reads from SQLite: what its owner needs of an execution, and `perdure.store.Insight`.
+
+They take no lock; where another process holds one that they need, they come again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from perdure.clock import Clock, SystemClock
+from perdure.errors import DecodeError, StoreUnavailableError
+from perdure.records import Entry, Execution, Inbox, Message, Page, Query, Request, Schedule, Tally, WorkerRecord
+from perdure.stores.attributes import plain_pairs
+from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.patience import Busy, patiently
+from perdure.stores.sqlite_database import Database, Translating, translated
+from perdure.stores.sqlite_rows import read_entry, read_records, to_json
+from perdure.stores.timestamps import from_text, to_text, to_text_or_null
+
+Result = TypeVar("Result")
+
+EVER = "~"  # sorts behind every timestamp
+NEVER = ""
+
+
+class SqliteReads:
+    """The connection, and the verbs that only look."""
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
+        name = os.fspath(path)
+        self.url = f"sqlite:///{name}"
+        self.path = os.path.abspath(name)
+        self.clock: Clock = clock or SystemClock()
+        self._database: Database | None = None
+
+    @property
+    def _db(self) -> Database:
+        if self._database is None:
+            raise StoreUnavailableError(f"{self.path} is not open")
+        return self._database
+
+    # Patience -------------------------------------------------------------------------------------
+
+    async def _patiently(self, work: Callable[[], Result]) -> Result:
+        return await patiently(self.clock, work)
+
+    async def _transaction(self, work: Callable[[], Result]) -> Result:
+        return await patiently(self.clock, lambda: self._db.transaction(work))
+
+    async def _read(self, work: Callable[[], Result]) -> Result:
+        def reading() -> Result:
+            with Translating(self.path):
+                return work()
+
+        return await patiently(self.clock, reading)
+
+    # What an owner needs --------------------------------------------------------------------------
+
+    def _executions(self, ids: Sequence[str]) -> dict[str, Execution]:
+        return {row.id: row for row in read_records(Execution, self._db.run("executions", (to_json(ids),)))}
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        entries = await self._entries("load", ids)
+        journals: dict[str, list[Entry]] = {id: [] for id in ids}
+        for entry in entries:
+            journals[entry.execution_id].append(entry)
+        return journals
+
+    async def _entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
+        try:
+            return await self._read(lambda: self._read_entries(name, ids))
+        except Busy:
+            raise
+        except (StoreUnavailableError, sqlite3.Error, ValueError):
+            return await self._read(lambda: [entry for id in ids for entry in self._damaged_entries(name, id)])
+
+    def _read_entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
+        return [read_entry(row) for row in self._db.run(name, {"ids": to_json(ids)})]
+
+    def _damaged_entries(self, name: str, id: str) -> list[Entry]:
+        """Damaged text comes with marks in it, for its checksum to find; a journal beyond that is named."""
+        connection = self._db.connection
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        try:
+            return self._read_entries(name, [id])
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if isinstance(translated(error, self.path), Busy):
+                raise
+            raise DecodeError(f"the journal of {id!r} cannot be read: {error}", execution_id=id) from error
+        finally:
+            connection.text_factory = str
+
+    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
+        return await self._read(lambda: self._inbox(to_json(ids)))
+
+    def _inbox(self, ids: str) -> dict[str, Inbox]:
+        run = self._db.run
+        boxes = {
+            row.id: Inbox(row.nudges, row.wish, row.wish_by, row.wish_reason)
+            for row in read_records(Execution, run("executions", (ids,)))
+        }
+        for request in read_records(Request, run("requests_of", (ids,))):
+            boxes[request.execution_id].requests.append(request)
+        for message in read_records(Message, run("messages_of", (ids,))):
+            boxes[message.execution_id].messages.append(message)
+        for child in read_records(Execution, run("children", (ids,))):
+            if child.parent_id in boxes:
+                boxes[child.parent_id].children.append(child)
+        return boxes
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        return await self._read(lambda: dict(self._db.run("nudged", (worker,)).fetchall()))
+
+    # Insight --------------------------------------------------------------------------------------
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        return await self._read(lambda: self._executions(ids))
+
+    async def count(self, query: Query) -> dict[str, int]:
+        return await self._read(lambda: dict(self._db.run("count", _filters(query)).fetchall()))
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        return await self._entries("history", [execution_id])
+
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        values = {"id": execution_id, "after": after, "kinds": to_json(kinds), "limit": limit}
+        return await self._read(lambda: [read_entry(row) for row in self._db.run("tail", values)])
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        values = {"id": execution_id, "key": key}
+        row = await self._read(lambda: self._db.run("latest", values).fetchone())
+        return None if row is None else read_entry(row)
+
+    async def tallies(self) -> list[Tally]:
+        rows = await self._read(lambda: self._db.run("tallies").fetchall())
+        return [
+            Tally(workflow, queue, status, number, from_text(oldest))
+            for workflow, queue, status, number, oldest in rows
+        ]
+
+    async def schedules(self) -> list[Schedule]:
+        return await self._read(lambda: read_records(Schedule, self._db.run("schedules")))
+
+    async def requests(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
+    ) -> list[Request]:
+        values: dict[str, Any] = {"status": status, "limit": limit}
+        name = "all_requests"
+        if ids or execution_ids:
+            name = "some_requests"
+            values |= {"ids": to_json(ids), "execution_ids": to_json(execution_ids)}
+        return await self._read(lambda: read_records(Request, self._db.run(name, values)))
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        return await self._read(lambda: read_records(Execution, self._db.run("tree", (execution_id,))))
+
+    async def workers(self) -> list[WorkerRecord]:
+        return await self._read(lambda: read_records(WorkerRecord, self._db.run("workers")))
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        newest = query.order != "oldest"
+        values = _filters(query) | {"limit": limit + 1}
+        values |= {"cursor_at": values["until"] if newest else values["since"], "cursor_id": ""}
+        if cursor is not None:
+            at, values["cursor_id"] = read_cursor(cursor)
+            values["cursor_at"] = to_text(at)
+        name = "list_newest" if newest else "list_oldest"
+        if query.ended_before is not None:
+            name = "list_ended_newest" if newest else "list_ended_oldest"
+        rows = await self._read(lambda: read_records(Execution, self._db.run(name, values)))
+        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _filters(query: Query) -> dict[str, Any]:
+    return {
+        "since": NEVER if query.since is None else to_text(query.since),
+        "until": EVER if query.until is None else to_text(query.until),
+        "status": to_json(query.status) if query.status else None,
+        "workflow": query.workflow,
+        "version": query.version,
+        "parent": query.parent,
+        "started_by": query.by,
+        "prefix": query.id_prefix,
+        "queue": query.queue,
+        "attributes": to_json(plain_pairs(query.attributes)) if query.attributes else None,
+        "text": query.text,
+        "ended_before": to_text_or_null(query.ended_before),
+    }
