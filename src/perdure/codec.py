@@ -185,11 +185,14 @@ class Coder:
                     pass
                 # Read by the hint it would become something else, so it says that it is plain.
                 text = f'{{"$":"plain","v":{text}}}'
-            copy = tags.load(text)
+            copy = tags.load(text, path)
             if tags.same(value, copy):
                 return text, copy
+            path, value = tags.differing(value, copy, path)
         except (EncodeError, MemoryError):
             raise
+        except DecodeError as error:
+            raise EncodeError(f"{error}; what could not be read again is not recorded") from error.__cause__
         except RecursionError:
             raise EncodeError(f"{path}: cannot record what is nested so deeply, or holds itself") from None
         except Exception as error:

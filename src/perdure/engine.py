@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from perdure import bulk, schedules
+from perdure import bulk, schedules, verifying
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import (
@@ -384,6 +384,14 @@ class Engine:
     async def stats(self) -> bulk.Stats:
         """How many executions stand where, the workers, and how many requests wait for somebody."""
         return await bulk.stats(self.store)
+
+    def verify(self, query: Query | None = None) -> AsyncIterator[verifying.Verified]:
+        """Replay what the query finds and has not ended on the workflows known here, and record nothing.
+
+        Gives a `Verified` for each, as they come: would this code block it, and why?
+        """
+        self._check_open()
+        return verifying.verify(self.store, self._workflows, row_query(query))
 
     # Schedules ----------------------------------------------------------------------------------------
 

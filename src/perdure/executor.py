@@ -30,6 +30,7 @@ from perdure.journal import (
 )
 from perdure.loop import Timer
 from perdure.nested import nested
+from perdure.packing import BASE_LEAST, pack_pair
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer, within
@@ -292,6 +293,11 @@ class Run:
         self.seq = seq = self.seq + 1
         self.flying += 1
         text = call.input if kind != ATTEMPT else None
+        encoding = "json"
+        if (text is not None and len(text) >= BASE_LEAST) or (output is not None and len(output) >= BASE_LEAST):
+            text, output, encoding = pack_pair(
+                self.sequencer.window, seq, text, output, is_base=call.outermost is None, is_body=kind in _BODIES
+            )
         entry: Entry = _new(
             Entry,
             (
@@ -307,7 +313,7 @@ class Run:
                 text,
                 output,
                 error,
-                "json",
+                encoding,
                 checksum(text, output, error),
                 self.build,
                 call.started_at,

@@ -21,6 +21,7 @@ import msgspec
 
 from perdure.codec import checksum
 from perdure.errors import DecodeError
+from perdure.packing import Unpacker, is_packed
 from perdure.records import Entry
 
 INTENT = "intent"
@@ -72,6 +73,13 @@ class Journal:
     pending: dict[str, Pending] = field(default_factory=dict)
     streamed: set[str] = field(default_factory=set)
     usage: list[Entry] = field(default_factory=list)
+    unpacker: Unpacker | None = None
+
+    def whole_input(self, entry: Entry) -> str | None:
+        """The input of an entry, unpacked. Raises `DecodeError`."""
+        if self.unpacker is None or not is_packed(entry.input):
+            return entry.input
+        return self.unpacker.text(entry.seq, "i")
 
 
 def is_outcome(entry: Entry) -> bool:
@@ -106,13 +114,10 @@ def fold(entries: Sequence[Entry]) -> Journal:
     outer, local = journal.entries, journal.local
     counts: dict[str, int] = {}
     for entry in live(entries):
-        if checksum(entry.input, entry.output, entry.error) != entry.checksum:
-            raise DecodeError(
-                f"entry {entry.seq} ({entry.key}) of {entry.execution_id} is damaged: its checksum does not fit."
-                " Nothing was changed; restore the row from a backup, then resume the execution",
-                execution_id=entry.execution_id,
-                key=entry.key,
-            )
+        if entry.encoding != "json":
+            entry = _unpacked(journal, entries, entry)
+        elif checksum(entry.input, entry.output, entry.error) != entry.checksum:
+            raise _damaged(entry, "its checksum does not fit")
         if entry.kind == INTENT or entry.kind == ATTEMPT:
             _note(journal, entry)
         elif entry.kind in TOLD or (entry.kind == PUBLISH and entry.status == "set"):
@@ -137,6 +142,40 @@ def fold(entries: Sequence[Entry]) -> Journal:
     if journal.inner:
         _fold_bodies(journal)
     return journal
+
+
+def _damaged(entry: Entry, what: str) -> DecodeError:
+    return DecodeError(
+        f"entry {entry.seq} ({entry.key}) of {entry.execution_id} is damaged: {what}."
+        " Nothing was changed; restore the row from a backup, then resume the execution",
+        execution_id=entry.execution_id,
+        key=entry.key,
+    )
+
+
+def _unpacked(journal: Journal, entries: Sequence[Entry], entry: Entry) -> Entry:
+    """An entry with its whole output. Its input stays packed: replay compares digests."""
+    if checksum(entry.input, entry.output, entry.error) != entry.checksum:
+        raise _damaged(entry, "its checksum does not fit")
+    if journal.unpacker is None:
+        journal.unpacker = unpacker_of(entries)
+    if not is_packed(entry.output):
+        return entry
+    try:
+        return entry._replace(output=journal.unpacker.text(entry.seq, "o"))
+    except DecodeError as error:
+        raise _damaged(entry, str(error)) from error
+
+
+def unpacker_of(entries: Sequence[Entry]) -> Unpacker:
+    """Gives the whole texts of a journal's entries."""
+    by_seq = {entry.seq: entry for entry in entries}
+
+    def lookup(seq: int, column: str) -> str | None:
+        entry = by_seq.get(seq)
+        return None if entry is None else entry.input if column == "i" else entry.output
+
+    return Unpacker(lookup)
 
 
 def _forgive(journal: Journal, entry: Entry) -> None:

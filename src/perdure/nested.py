@@ -17,6 +17,7 @@ from perdure.clock import SECOND
 from perdure.codec import decode_error, encode_error
 from perdure.errors import ConcurrentCallError, EncodeError, PerdureError, TooLargeError
 from perdure.journal import ATTEMPT, INTENT
+from perdure.packing import same
 from perdure.retry import delay
 from perdure.scope import CURRENT, Branch, Call
 
@@ -61,7 +62,7 @@ async def _run(run: Run, body: Call, call: Call) -> Any:
     if run.abandoned:  # what is recorded is forgotten here already
         raise asyncio.CancelledError
     recorded = run.inner.get(call.key)
-    if recorded is not None and recorded.input == call.input:
+    if recorded is not None and same(recorded.input, call.input):
         if recorded.status == "completed":
             return call.spec.decode(recorded.output)
         raise decode_error(recorded.error or "{}")
@@ -97,7 +98,8 @@ async def _run(run: Run, body: Call, call: Call) -> Any:
             call.counts = None
             await run.worker.clock.sleep(wait)
             continue
-        run.inner[call.key] = await run.put_inner(call, call.spec.kind, "completed", text, None)
+        entry = await run.put_inner(call, call.spec.kind, "completed", text, None)
+        run.inner[call.key] = entry._replace(output=text)
         return copy
 
 

@@ -55,6 +55,8 @@ def _same_objects(a: Any, b: Any, kind: type) -> bool:
         return False
     if issubclass(kind, Enum) and shape.tag == "enum":
         return a is b
+    if shape.fields is not None:
+        return all(same(getattr(a, name), getattr(b, name)) for name in shape.fields)
     (a_main, a_rest), (b_main, b_rest) = shape.take(a), shape.take(b)
     return same(a_main, b_main) and same(a_rest, b_rest)
 

@@ -26,6 +26,7 @@ from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
 from perdure.journal import ATTEMPT, INTENT, LOCAL, NOTE, PATCHED, REPEATED, TIMER, Journal, Pending
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
+from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
 from perdure.records import Entry
 from perdure.scope import CURRENT, GONE, OPEN, Call, Scope
@@ -85,6 +86,7 @@ class Sequencer:
         self.asked: set[str] = set()
         self.patches: dict[str, bool] = {}
         self.repeats: dict[str, int] = {}
+        self.window = Window()
         self.arguments: Any = None  # those of the workflow
         self.missing: tuple[str, set[str]] | None = None
         self.cursor = 0
@@ -183,8 +185,15 @@ class Sequencer:
             return True
         if _family(kind) != _family(call.spec.kind) and kind not in (INTENT, ATTEMPT):
             return False
-        if call.input != entry.input and entry.input is not None and not self._same_input(call, entry):
-            return False
+        recorded = entry.input
+        if recorded is not None:
+            if call.input != recorded and not same(recorded, call.input):
+                if not self._same_input(call, entry):
+                    return False
+            elif len(call.input) >= BASE_LEAST:
+                self.window.add(entry.seq, "i", call.input)
+        if entry.output is not None and len(entry.output) >= BASE_LEAST and entry.status == "completed":
+            self.window.add(entry.seq, "o", entry.output)
         if kind in (INTENT, ATTEMPT):
             return True
         call.started_at = entry.started_at
@@ -202,7 +211,8 @@ class Sequencer:
 
     def _same_input(self, call: Call, entry: Entry) -> bool:
         """The arguments changed (R8): noted, unless they were swapped with another call or must be exact."""
-        recorded = entry.input or ""
+        assert self.journal is not None
+        recorded = self.journal.whole_input(entry) or ""
         try:
             if call.spec.normalize(recorded) == call.input:
                 return True
@@ -210,9 +220,8 @@ class Sequencer:
             pass  # today's types cannot read it: it differs, which is what this asks
         if call.spec.on_change == "exact":
             return False
-        assert self.journal is not None
         for other in self.journal.entries:
-            if other.input == call.input and other.key != entry.key and _name_of(other.key) == _name_of(entry.key):
+            if same(other.input, call.input) and other.key != entry.key and _name_of(other.key) == _name_of(entry.key):
                 return False
         logger.warning("%s: the arguments of %s differ from the recorded ones; going on", self.id, call.key)
         if f"{NOTE}:{entry.seq}" not in self.journal.local:

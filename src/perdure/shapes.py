@@ -1,7 +1,7 @@
 """The shapes of objects: how one of a class is taken apart into values that can be written, and made again.
 
-What a class is, is asked in this order: hooks of its own or registered, a secret, an enum, an exception, a msgspec
-Struct, a pydantic model, an attrs class, a dataclass, a named tuple.
+Hooks, of the class's own or registered, go before whatever else it is; an exception that is also a dataclass is an
+exception, an enum of dataclasses an enum.
 """
 
 from __future__ import annotations
@@ -27,21 +27,17 @@ _NOTHING: Final[dict[str, Any]] = {}
 SECRET = "secret"
 
 
-def _take_nothing(value: Any) -> Taken:
-    raise NotImplementedError
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How the objects of one class are written: `{"$": tag, "v": main, "t": name, **rest}`.
 
-    `take(value)` gives main and rest. `fields`: the names of the attributes, where main is all of them and there is
-    no rest. `found`: the class must be found again by its name.
+    `take(value)` gives main and rest. `fields`: the attributes that main holds, where it is a dict of attributes and
+    there is no rest, so that none need be made. `found`: the class must be found again by its name.
     """
 
     tag: str
     name: str
-    take: Callable[[Any], Taken] = _take_nothing
+    take: Callable[[Any], Taken]
     fields: tuple[str, ...] | None = None
     found: bool = True
 
@@ -61,7 +57,11 @@ def _shape_of(cls: type) -> Shape | None:
         return Shape("hooks", hooks.name, _take_by(hooks))
     if cls in secret_types():
         return Shape(SECRET, type_name(cls), _take_secret)
-    for tag, fits, take in _KINDS:
+    for tag, fits, names in _WITH_FIELDS:
+        if fits(cls) and not issubclass(cls, BaseException):
+            fields = tuple(names(cls))
+            return Shape(tag, type_name(cls), _take_fields(fields), fields)
+    for tag, fits, take in _OTHERS:
         if fits(cls):
             return Shape(tag, type_name(cls), take)
     return None
@@ -80,13 +80,8 @@ def _take_by(hooks: registered.Hooks) -> Callable[[Any], Taken]:
     return lambda value: (encode(value), rest)
 
 
-def _take_fields(names: Callable[[type], Iterable[str]]) -> Callable[[Any], Taken]:
-    return lambda value: ({name: getattr(value, name) for name in names(type(value))}, _NOTHING)
-
-
-@lru_cache(maxsize=4096)
-def _dataclass_fields(cls: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
+def _take_fields(fields: tuple[str, ...]) -> Callable[[Any], Taken]:
+    return lambda value: ({name: getattr(value, name) for name in fields}, _NOTHING)
 
 
 def _take_enum(value: Enum) -> Taken:
@@ -115,17 +110,24 @@ def _is_attrs(cls: type) -> bool:
     return loaded("attr", "Attribute") is not None and isinstance(getattr(cls, "__attrs_attrs__", None), tuple)
 
 
+def _is_plain_dataclass(cls: type) -> bool:
+    # An enum may have a dataclass for its base; it is its members all the same.
+    return dataclasses.is_dataclass(cls) and not issubclass(cls, Enum)
+
+
 def _is_named_tuple(cls: type) -> bool:
     return issubclass(cls, tuple) and isinstance(vars(cls).get("_fields"), tuple)
 
 
-_KINDS: tuple[tuple[str, Callable[[type], bool], Callable[[Any], Taken]], ...] = (
+_WITH_FIELDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], Iterable[str]]], ...] = (
+    ("struct", lambda c: issubclass(c, msgspec.Struct), lambda c: c.__struct_fields__),
+    ("attrs", _is_attrs, lambda c: (a.name for a in c.__attrs_attrs__)),
+    ("dataclass", _is_plain_dataclass, lambda c: (f.name for f in dataclasses.fields(c))),
+)
+_OTHERS: tuple[tuple[str, Callable[[type], bool], Callable[[Any], Taken]], ...] = (
     ("enum", lambda c: issubclass(c, Enum), _take_enum),
     ("exception", exceptions.is_exception, exceptions.take),
-    ("struct", lambda c: issubclass(c, msgspec.Struct), _take_fields(lambda c: c.__struct_fields__)),  # type: ignore[attr-defined]
     ("pydantic", models.is_model, models.take),
-    ("attrs", _is_attrs, _take_fields(lambda c: [a.name for a in c.__attrs_attrs__])),  # type: ignore[attr-defined]
-    ("dataclass", dataclasses.is_dataclass, _take_fields(_dataclass_fields)),
     ("namedtuple", _is_named_tuple, lambda value: (list(value), _NOTHING)),
 )
 

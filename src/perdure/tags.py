@@ -25,7 +25,7 @@ from perdure.sameness import ATOMS, same
 from perdure.secrets import SECRETS_ALLOWED
 from perdure.shapes import MAKERS, SECRET, shape_of
 
-__all__ = ["MARK", "describe", "dump", "find_type", "load", "mark", "same", "type_name"]
+__all__ = ["MARK", "describe", "differing", "dump", "find_type", "load", "mark", "same", "type_name"]
 
 MARK = '"$":'
 PATHS: dict[str, type[PurePath]] = {
@@ -113,6 +113,9 @@ def _mark_object(value: Any, kind: type, path: str) -> Any:
             raise EncodeError(f"{path}: cannot record a {describe(kind)}")
         if shape.tag == SECRET and not SECRETS_ALLOWED.get():
             raise EncodeError(f"{path}: a {describe(kind)} is recorded only where it is encrypted: {_ENCRYPT}")
+        if shape.fields is not None:
+            members = {name: mark(getattr(value, name), f"{path}.{name}") for name in shape.fields}
+            return {"$": shape.tag, "v": members, "t": _found(shape.name, kind, path)}
         main, rest = shape.take(value)
     except (EncodeError, RecursionError, MemoryError):
         raise
@@ -124,16 +127,21 @@ def _mark_object(value: Any, kind: type, path: str) -> Any:
     except Exception as error:
         # The class's own hooks and properties.
         raise _refusal(path, kind, error) from error
-    if shape.found and find_type(shape.name) is not kind:
-        raise EncodeError(f"{path}: cannot record a {describe(kind)}: its class is not found at {shape.name} again")
-    tree = {"$": shape.tag, "v": mark(main, path), "t": shape.name}
-    for name, part in rest.items():
+    name = _found(shape.name, kind, path) if shape.found else shape.name
+    tree = {"$": shape.tag, "v": mark(main, path), "t": name}
+    for member, part in rest.items():
         # A dict has members of the value itself: `order._total`, not `order.private._total`.
-        tree[name] = mark(part, path if type(part) is dict else f"{path}.{name}")
+        tree[member] = mark(part, path if type(part) is dict else f"{path}.{member}")
     return tree
 
 
 _ENCRYPT = "configure the engine's encryption, or record something else"
+
+
+def _found(name: str, kind: type, path: str) -> str:
+    if find_type(name) is not kind:
+        raise EncodeError(f"{path}: cannot record a {describe(kind)}: its class is not found at {name} again")
+    return name
 
 
 def _refusal(path: str, kind: type, error: Exception) -> EncodeError:
@@ -160,23 +168,43 @@ _WRITERS: dict[type, Callable[[Any, str], Any]] = {
 }
 
 
+def differing(a: Any, b: Any, path: str) -> tuple[str, Any]:
+    """Of two values that are not the same: the path to the first part that differs, and what it is in the first."""
+    parts: list[tuple[str, Any, Any]] = []
+    if type(a) is type(b):
+        shape = None if type(a) in (dict, list, tuple) else shape_of(type(a))
+        if type(a) is dict and list(a) == list(b):
+            parts = [(_member(path, key), item, b[key]) for key, item in a.items()]
+        elif type(a) in (list, tuple) and len(a) == len(b):
+            parts = [(f"{path}[{i}]", x, y) for i, (x, y) in enumerate(zip(a, b, strict=True))]
+        elif shape is not None and shape.fields is not None:
+            parts = [(f"{path}.{name}", getattr(a, name), getattr(b, name)) for name in shape.fields]
+    for inner, x, y in parts:
+        if not same(x, y):
+            return differing(x, y, inner)
+    return path, a
+
+
 # Reading ----------------------------------------------------------------------------------------------
 
 
-def load(text: str) -> Any:
-    """The value of a text that `mark` and `dump` made. Raises `DecodeError`; imports nothing."""
+def load(text: str, path: str = "") -> Any:
+    """The value of a text that `mark` and `dump` made. Imports nothing.
+
+    Raises `DecodeError`, which names the way from `path` to what cannot be read.
+    """
     try:
         return _load(text)
     except DecodeError as error:
-        raise _located(text, error) from error.__cause__
+        raise _located(text, error, path) from error.__cause__
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"the recorded text is damaged: {error}") from error
 
 
-def _located(text: str, error: DecodeError) -> DecodeError:
+def _located(text: str, error: DecodeError, path: str) -> DecodeError:
     """The error with the path to the culprit: the text is read once more, from the top."""
     try:
-        _read_below(_load_plain(text), "")
+        _read_below(_load_plain(text), path)
     except DecodeError as found:
         return found
     except (ValueError, RecursionError):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from perdure.clock import to_datetime
 from perdure.codec import CODEC, decode_error, error_traceback
 from perdure.errors import DecodeError, ExecutionCancelledError, StepFailedError
-from perdure.journal import ATTEMPT, INTENT, is_outcome
+from perdure.journal import ATTEMPT, INTENT, is_outcome, unpacker_of
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
+from perdure.packing import Unpacker, is_packed
 from perdure.records import Entry, Execution, Request, Status
 from perdure.workflow import Workflow
 
@@ -30,6 +31,25 @@ def _value(text: str | None) -> Any:
 
 
 @dataclass(slots=True, frozen=True)
+class Recorded:
+    """A recorded text, whole or packed. Large ones are unpacked only when they are asked for."""
+
+    seq: int
+    column: str
+    text: str | None
+    unpacker: Unpacker | None = field(default=None, compare=False, repr=False)
+
+    def value(self) -> Any:
+        """The value; what cannot be read is shown as its text."""
+        if self.unpacker is None or not is_packed(self.text):
+            return _value(self.text)
+        try:
+            return _value(self.unpacker.text(self.seq, self.column))
+        except DecodeError as error:
+            return f"({error})"
+
+
+@dataclass(slots=True, frozen=True)
 class HistoryEntry:
     """One durable call of an execution, with the intent and the failed attempts inside it.
 
@@ -42,8 +62,8 @@ class HistoryEntry:
     name: str
     status: str
     attempt: int
-    input: Any
-    output: Any
+    recorded_input: Recorded
+    recorded_output: Recorded
     error: str | None
     traceback: str | None
     started_at: datetime
@@ -52,8 +72,18 @@ class HistoryEntry:
     fence: int
     attempts: tuple[HistoryEntry, ...] = ()
 
+    @property
+    def input(self) -> Any:
+        """The arguments by name, decoded now."""
+        return self.recorded_input.value()
 
-def _entry(entry: Entry) -> HistoryEntry:
+    @property
+    def output(self) -> Any:
+        """The result, decoded now."""
+        return self.recorded_output.value()
+
+
+def _entry(entry: Entry, unpacker: Unpacker | None = None) -> HistoryEntry:
     error = decode_error(entry.error) if entry.error else None
     return HistoryEntry(
         seq=entry.seq,
@@ -62,8 +92,8 @@ def _entry(entry: Entry) -> HistoryEntry:
         name=entry.key.rsplit("/", 1)[-1].rsplit("#", 1)[0],
         status=entry.status,
         attempt=entry.attempt,
-        input=_value(entry.input),
-        output=_value(entry.output),
+        recorded_input=Recorded(entry.seq, "i", entry.input, unpacker),
+        recorded_output=Recorded(entry.seq, "o", entry.output, unpacker),
         error=f"{type(error).__name__}: {error}" if error is not None else None,
         traceback=error_traceback(entry.error) if entry.error else None,
         started_at=to_datetime(entry.started_at),
@@ -77,8 +107,9 @@ def history(entries: list[Entry]) -> list[HistoryEntry]:
     """A journal as one entry a durable call, in the order of their outcomes; what is open comes last."""
     inside: dict[str, list[HistoryEntry]] = {}
     result: list[HistoryEntry] = []
+    unpacker = unpacker_of(entries)
     for entry in entries:
-        view = _entry(entry)
+        view = _entry(entry, unpacker)
         if entry.kind in (INTENT, ATTEMPT) or (entry.kind == "timer" and entry.status == "set"):
             inside.setdefault(entry.key, []).append(view)
             continue
@@ -90,7 +121,8 @@ def history(entries: list[Entry]) -> list[HistoryEntry]:
         result.append(
             HistoryEntry(
                 first.seq, key, _open_kind(first), first.name, "open",
-                1 + max((v.attempt for v in views if v.kind == ATTEMPT), default=0), first.input, None, None, None,
+                1 + max((v.attempt for v in views if v.kind == ATTEMPT), default=0), first.recorded_input,
+                Recorded(first.seq, "o", None), None, None,
                 first.started_at, None, first.build, first.fence, tuple(views),
             )
         )  # fmt: skip

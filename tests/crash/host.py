@@ -111,8 +111,8 @@ class Killer:
             return
         real = self.store.claim
 
-        async def claim(*given: Any) -> Any:
-            rows = await real(*given)
+        async def claim(*given: Any, **named: Any) -> Any:
+            rows = await real(*given, **named)
             if self._here(bool(rows)):
                 self._die()
             return rows

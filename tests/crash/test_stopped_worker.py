@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.crash import ledger
 from tests.crash.processes import Host, until
 from tests.crash.promises import broken, shrunk
@@ -15,6 +17,8 @@ ARGUMENTS = (ID, "--flow", "gated", "--argument", '"x"', "--lease", "1.0")
 
 
 def test_a_stopped_worker_is_overtaken_records_nothing_says_so_and_serves_on(folder: Path, url: str) -> None:
+    if url.startswith("file:"):
+        pytest.skip("a lock tells who runs executions in a folder of files: who is only stopped still does")
     book = folder / "ledger"
 
     def entered(fence: int) -> list[ledger.Line]:

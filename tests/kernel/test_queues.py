@@ -94,7 +94,7 @@ def test_admission_is_by_order_and_counts_what_comes_back_against_concurrency_on
 
 def test_a_queue_that_makes_no_sense_is_refused() -> None:
     for settings in ({"concurrency": 0}, {"rate": (0, 60)}, {"rate": (5, 0)}):
-        with pytest.raises(ValueError, match="must be|both positive"):
+        with pytest.raises(ValueError, match=r"must be|both positive"):
             Queue("q", **settings)  # type: ignore[arg-type]
 
 
@@ -119,7 +119,9 @@ def test_both_changes_of_the_clocks_give_each_nightly_tick_once() -> None:
     assert ticks("30 * * * *", "Europe/Berlin", "2026-10-25T01:45+02:00", 3) == ["25 00:30", "25 01:30", "25 02:30"]
 
 
-@pytest.mark.parametrize(("cron", "zone"), [("* * *", "UTC"), ("99 * * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("* * * * *", "Mars/Olympus")])
+@pytest.mark.parametrize(
+    ("cron", "zone"), [("* * *", "UTC"), ("99 * * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("* * * * *", "Mars/Olympus")]
+)
 def test_what_is_no_expression_or_zone_is_refused(cron: str, zone: str) -> None:
     with pytest.raises(ValueError, match="is no"):
         next_tick(cron, zone, 0)

@@ -77,7 +77,9 @@ async def test_a_step_tried_again_says_restarted_first() -> None:
     said = [i for i in items if i.key == "speaks#1" and not isinstance(i, Progress)]
     assert [type(i) for i in said] == [Event, Event, Restarted, Event, Event]
     assert [i.attempt for i in said] == [1, 1, 2, 2, 2]
-    assert (used.tokens, used.cost, used.models) == (14, Decimal("0.02"), {"m": 14}), "what was spent twice counts twice"
+    assert (used.tokens, used.cost, used.models) == (14, Decimal("0.02"), {"m": 14}), (
+        "what was spent twice counts twice"
+    )
 
 
 async def test_events_go_on_behind_an_offset() -> None:

@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from perdure.errors import CommitUnknownError
-from perdure.records import Answer, Batch, Post, Settle, Status, Verdict, Verdicts
+from perdure.records import Answer, Batch, Limit, Post, Query, Settle, Status, Verdict, Verdicts
+from perdure.records import Cut as CutOff
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_columns import pack_batch
 from perdure.stores.postgres_sessions import SQL
@@ -213,7 +214,7 @@ async def test_a_claim_passes_over_what_another_one_takes_and_never_takes_it_aft
     first = await Scene.begin(store)
     second = await first.other_worker()
     await first.create(*(first.execution(f"n{n}", created_at=first.now + n) for n in range(4)))
-    wanted = ([first.name], [1], [first.name])
+    wanted = ([first.name], [1], [first.name], "")
     async with party(postgres_url) as other:
         await other.run("claim", first.worker.id, 1, 2, *wanted)
         assert [row.id for row in await second.claim()] == [first.id("n2"), first.id("n3")]
@@ -238,7 +239,9 @@ async def test_a_worker_born_after_the_claim_began_is_not_taken_for_dead(
 
 
 async def test_a_settled_wish_withdraws_what_a_park_in_flight_asked(store: PostgresStore, postgres_url: str) -> None:
-    scene = await three_running(store)
+    scene = await Scene.begin(store)
+    for suffix in ("e0", "e1", "e2"):
+        await scene.run(suffix, wish="cancel")
 
     async def park(other: Party) -> None:
         batch = mixed_batch(scene, asks=True)
@@ -247,6 +250,90 @@ async def test_a_settled_wish_withdraws_what_a_park_in_flight_asked(store: Postg
     receipt = await after(postgres_url, park, lambda: store.deliver(Settle(scene.id("e0")), 0))
     assert receipt.verdict is Verdict.OK
     assert (await scene.one_request()).status == "withdrawn"
+
+
+async def test_a_cut_frees_the_messages_that_the_end_in_flight_took(store: PostgresStore, postgres_url: str) -> None:
+    scene = await three_running(store)
+    await scene.post("m", "e0")
+
+    async def end(other: Party) -> None:
+        change = scene.change("e0", Status.FAILED)
+        batch = scene.batch(changes=[change], entries=[scene.entry("e0")], takes=[(scene.id("m"), 1)])
+        await other.connection.fetch(SQL["commit_batch"], *pack_batch(batch))
+
+    cut = CutOff(scene.id("e0"), 1, scene.entry("e0", 2, kind="cut"), from_seq=1, checksum=0)
+    receipt = await after(postgres_url, end, lambda: store.deliver(cut, 0))
+    assert receipt.verdict is Verdict.OK
+    assert await scene.message_ids("e0") == ["m"]
+
+
+async def test_what_a_cut_in_flight_revives_is_not_removed(store: PostgresStore, postgres_url: str) -> None:
+    scene = await Scene.begin(store)
+    await scene.create(
+        scene.execution("parent", status=Status.FAILED),
+        scene.execution("child", status=Status.COMPLETED, parent_id=scene.id("parent")),
+    )
+    entry = scene.entry("parent", 1, kind="cut")
+
+    async def revive(other: Party) -> None:
+        await other.run("lock_family", scene.id("parent"))
+        await other.run("deliver_cut", *entry, 0, 1, 0)
+
+    removed = await after(postgres_url, revive, lambda: store.prune([scene.id("child"), scene.id("parent")]))
+    assert removed == []
+    assert await scene.seqs("parent") == [1]
+
+
+async def test_a_claim_of_a_limited_queue_waits_for_the_one_in_flight(store: PostgresStore, postgres_url: str) -> None:
+    first = await Scene.begin(store)
+    second = await first.other_worker()
+    await first.create(*(first.execution(f"n{n}", created_at=first.now + n) for n in range(4)))
+
+    async def claim(other: Party) -> None:
+        await other.run("make_queues", [first.name])
+        await other.run("lock_queues", [first.name])
+        await other.run("claim_these", first.worker.id, 1, [first.id("n0")])
+
+    limits = [Limit(first.name, concurrency=2)]
+    rows = await after(postgres_url, claim, lambda: second.claim(limits=limits))
+    assert [row.id for row in rows] == [first.id("n1")]
+
+
+async def test_while_a_limited_queue_is_full_a_claim_waits_for_nobody(store: PostgresStore, postgres_url: str) -> None:
+    scene = await three_running(store)
+    await scene.create(scene.execution("new"))
+    async with party(postgres_url) as other:
+        await other.run("make_queues", [scene.name])
+        await other.run("lock_queues", [scene.name])
+        assert await scene.claim(limits=[Limit(scene.name, concurrency=3)]) == []
+
+
+async def test_two_workers_at_once_never_run_more_than_a_queue_may(store: PostgresStore, postgres_url: str) -> None:
+    first = await Scene.begin(store)
+    beside = PostgresStore(postgres_url)
+    await beside.open()
+    scenes = [first, await first.other_worker(beside)]
+    ids = [f"n{n:02}" for n in range(50)]
+    await first.create(*(first.execution(id) for id in ids))
+    limits = [Limit(first.name, concurrency=3)]
+    done: list[str] = []
+    most = 0
+
+    async def work(scene: Scene) -> None:
+        nonlocal most
+        while len(done) < len(ids):
+            rows = await scene.claim(limits=limits, limit=2)
+            running = await scene.store.count(Query(queue=first.name, status=(Status.RUNNING,)))
+            most = max(most, running.get("running", 0))
+            changes = [scene.change(row.id.rpartition("/")[2], Status.COMPLETED) for row in rows]
+            if changes:
+                await scene.commit(changes=changes)
+                done.extend(row.id for row in rows)
+
+    await asyncio.gather(*map(work, scenes))
+    await beside.close()
+    assert sorted(done) == [first.id(id) for id in ids]
+    assert most == 3
 
 
 async def test_messages_in_flight_together_keep_an_order(store: PostgresStore, postgres_url: str) -> None:

@@ -193,7 +193,7 @@ async def test_eight_who_migrate_at_once_do_it_once(postgres_url: str) -> None:
     reports = await asyncio.gather(*(store.migrate() for store in stores))
     for store in stores:
         await store.close()
-    assert sorted(sum(created for _, created in report) for report in reports) == [0] * 7 + [11]
+    assert sorted(sum(created for _, created in report) for report in reports) == [0] * 7 + [13]
 
 
 def test_eight_processes_that_open_at_once_all_succeed(postgres_url: str) -> None:
@@ -352,11 +352,21 @@ async def test_what_is_looked_for_all_the_time_is_found_by_index(store: Postgres
     await connection.execute("analyze")
     await connection.fetch(SQL["prepare_session"])
     looks: dict[str, list[Any]] = {
-        "claim": [scene.worker.id, 1, 10, [scene.name], [1], [scene.name]],
+        "claim": [scene.worker.id, 1, 10, [scene.name], [1], [scene.name], ""],
         "next_wake": [],
         "nudged": [scene.worker.id + 1],
         "inbox_children": [["x", "y"]],
-        "list_newest": [*[None] * 10, 10],
+        "list_newest": [*[None] * 15, 10],
+        "list_ended_oldest": [*[None] * 12, scene.now, None, None, 10],
+        "claimable": [[scene.name], [1], [scene.name], "", 10],
+        "claimable_suspects": [[scene.name], [1], [scene.name], "b1", 10],
+        "claim_these": [scene.worker.id, 1, ["x", "y"]],
+        "running_places": [scene.name],
+        "recent_places": [scene.name, 1_000_000, 10],
+        "tail": ["x", 5, ["event"], 10],
+        "latest": ["x", "key"],
+        "lock_families": [["x", "y"]],
+        "prune": [["x", "y"]],
         "get_executions": [["x", "y"]],
         "load_journals": [["x", "y"]],
         "descendants": ["x"],

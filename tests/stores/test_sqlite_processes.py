@@ -21,6 +21,7 @@ from perdure.testing.checks.scene import Scene
 # A worker in a process of its own, which does what it is told line by line and says what came of it.
 WORKER = """
 import asyncio, os, sys, time
+from perdure.records import Limit, Query, Status
 from perdure.stores.sqlite import Busy, SqliteStore
 from perdure.testing.checks.scene import Scene, new_worker
 
@@ -54,6 +55,17 @@ async def main(path, name):
                     seq += 1
                     print(seq, flush=True)
                 print("refused", flush=True)
+            case ["work", number]:
+                limits = [Limit(name, concurrency=3)]
+                while True:
+                    rows = await scene.claim(limits=limits, limit=2)
+                    time.sleep(0.001)
+                    for row in rows:
+                        await send(scene, scene.batch(changes=[scene.change(row.id.rpartition("/")[2])]))
+                    done = await store.count(Query(workflow=name, status=(Status.COMPLETED,)))
+                    if done.get("completed") == int(number):
+                        break
+                print("done", flush=True)
             case ["suspects"]:
                 print(await store.suspects(worker.id), flush=True)
             case ["fork"]:
@@ -198,6 +210,27 @@ async def test_a_process_that_only_stands_still_is_not_dead(scene: Scene, other:
     other.process.send_signal(signal.SIGCONT)
 
 
+# Limits ------------------------------------------------------------------------------------------------
+
+
+async def test_two_processes_never_run_more_than_a_queue_may(path: Path, scene: Scene, other: OtherProcess) -> None:
+    await scene.create(*(scene.execution(f"n{n}") for n in range(50)))
+    second = OtherProcess(path, scene.name)
+    most = 0
+    with closing(sqlite3.connect(path)) as connection:
+        for process in (other, second):
+            process.say("work 50")
+        count = "select sum(status = 'running'), sum(status = 'completed') from workflow_executions"
+        completed = 0
+        while completed < 50:
+            running, completed = connection.execute(count).fetchone()
+            most = max(most, running)
+    assert (other.hear(), second.hear()) == ("done", "done")
+    second.close()
+    assert 0 < most <= 3
+    assert {row.fence for row in (await scene.store.get([scene.id(f"n{n}") for n in range(50)])).values()} == {1}
+
+
 # Zombies -----------------------------------------------------------------------------------------------
 
 
@@ -276,4 +309,5 @@ def test_eight_processes_that_open_a_new_database_at_once_migrate_it_once(path: 
         process.stdin.flush()
     assert [process.communicate()[0].strip() for process in processes] == ["None"] * 8
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("select version, oldest_writer from schema_versions").fetchall() == [(1, 1)]
+        found = connection.execute("select version, oldest_writer from schema_versions order by 1").fetchall()
+    assert found == [(1, 1), (2, 1)]

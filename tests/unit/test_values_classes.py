@@ -82,7 +82,7 @@ def test_what_a_person_wrote_is_read_by_the_annotation_and_fits_its_schema(hint:
     [
         (Customer, '{"name":5}', "name: Input should be a valid string"),
         (list[Aliased], '[{"theWidth":1},{}]', r"theWidth: Field required - at `\$\[1\]`"),
-        (Path, "5", "no pathlib.Path can be made of int"),
+        (Path, "5", r"no pathlib\.\S*Path can be made of int"),
         (Customer, '{"name":"ann","limits":{"a":["s3cr3t"]}}', "valid decimal"),
     ],
 )

@@ -16,6 +16,12 @@ from perdure.records import Execution, Status
 from perdure.views import HistoryEntry, error_of
 
 
+ENTRY = (
+    "seq", "key", "kind", "name", "status", "attempt", "input", "output", "error", "traceback", "started_at",
+    "completed_at", "build", "fence",
+)  # fmt: skip
+
+
 def time(when: int | None) -> datetime | None:
     return None if when is None else to_datetime(when)
 
@@ -84,7 +90,7 @@ def request(asked: OpenRequest) -> dict[str, Any]:
 
 def entry(view: HistoryEntry) -> dict[str, Any]:
     """A durable call, with its failed attempts inside."""
-    document = {name.name: getattr(view, name.name) for name in fields(view)}
+    document = {name: getattr(view, name) for name in ENTRY}
     document["error"] = None if view.error is None else error_words(view.error)
     document["attempts"] = [entry(attempt) for attempt in view.attempts]
     if view.kind in ("attempt", "timer"):

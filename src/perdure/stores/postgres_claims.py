@@ -7,7 +7,7 @@ looked at again, and what `perdure.limits.admit` allows is taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.clock import from_datetime
@@ -34,8 +34,11 @@ class Wanted:
 
     def parameters(self) -> list[Any]:
         """Those of `claim`, which is one statement."""
-        names, versions = [name for name, _ in self.workflows], [version for _, version in self.workflows]
-        return [self.worker, self.epoch, self.limit, names, versions, sorted(set(self.queues)), self.build]
+        return [self.worker, self.epoch, self.limit, *self.columns(), sorted(set(self.queues)), self.build]
+
+    def columns(self) -> tuple[list[str], list[int]]:
+        """The workflows' names and versions."""
+        return [name for name, _ in self.workflows], [version for _, version in self.workflows]
 
 
 async def claim_judged(pool: Pool, wanted: Wanted) -> list[Execution]:
@@ -51,9 +54,8 @@ async def claim_judged(pool: Pool, wanted: Wanted) -> list[Execution]:
             if ids:
                 rows += await connection.fetch(SQL["claim_these"], wanted.worker, wanted.epoch, ids)
             if free:
-                values = wanted.parameters()
-                values[2], values[5] = free, look.free_queues
-                rows += await connection.fetch(SQL["claim"], *values)
+                part = replace(wanted, limit=free, queues=look.free_queues)
+                rows += await connection.fetch(SQL["claim"], *part.parameters())
     taken = read_records(Execution, rows)
     return sorted(taken, key=lambda row: (-row.priority, row.created_at, row.id))
 
@@ -89,9 +91,9 @@ class _Look:
         return len(chosen) - len(ids), ids
 
     async def _claimable(self, queues: Sequence[str], limit: int) -> list[Any]:
-        _, _, _, names, versions, *_ = self._wanted.parameters()
-        name = "claimable_suspects" if self._wanted.crashed else "claimable"
-        rows: list[Any] = await self._connection.fetch(SQL[name], names, versions, queues, self._wanted.build, limit)
+        wanted = self._wanted
+        name = "claimable_suspects" if wanted.crashed else "claimable"
+        rows: list[Any] = await self._connection.fetch(SQL[name], *wanted.columns(), queues, wanted.build, limit)
         return rows
 
     async def _admitted(self, limit: Limit) -> list[Any]:

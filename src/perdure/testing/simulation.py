@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 from zlib import crc32
 
-from perdure import calls, committer, executor, scope, watch, worker
+from perdure import calls, claims, committer, executor, scope, watch
 from perdure.clock import SECOND
 from perdure.codec import checksum
 from perdure.engine import Engine
@@ -107,7 +107,7 @@ def _steady(seed: int) -> Iterator[None]:
     source = SimpleNamespace(SystemRandom=lambda: rng, Random=random.Random)
     changes: list[tuple[Any, str, Any]] = [
         (committer, "perf_counter", lambda: 0.0),
-        (worker, "perf_counter", lambda: 0.0),
+        (claims, "perf_counter", lambda: 0.0),
         (watch, "perf_counter", lambda: 0.0),
         (calls, "_uuid", made),
         (calls, "_random", source),

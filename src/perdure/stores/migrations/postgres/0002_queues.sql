@@ -18,8 +18,14 @@ create index workflow_executions_ended on workflow_executions (ended_at) where e
 -- Python's strings need (\u0000, half a surrogate pair); so each \u becomes a plain backslash and a u, and each
 -- backslash two of them. Two texts are equal after it if, and only if, they were before.
 create function perdure_plain(attributes text) returns json language sql immutable strict parallel safe as $$
-    select replace(replace(replace(
-        attributes, repeat(chr(92), 2), chr(31)), chr(92) || 'u', repeat(chr(92), 2) || 'u'), chr(31), repeat(chr(92), 4)
+    select replace(
+        replace(
+            replace(attributes, repeat(chr(92), 2), chr(31)),
+            chr(92) || 'u',
+            repeat(chr(92), 2) || 'u'
+        ),
+        chr(31),
+        repeat(chr(92), 4)
     )::json
 $$;
 
