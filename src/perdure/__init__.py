@@ -46,11 +46,15 @@ from perdure.errors import (
 from perdure.handle import Handle
 from perdure.joins import Won, gather, race
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, User, Waiting
+from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import Page, Status
+from perdure.registered import register
 from perdure.retry import Retry
 from perdure.schedules import ScheduleView
+from perdure.sealing import Encryption, generate_key
 from perdure.search import Query
+from perdure.secrets import Secret
 from perdure.stores.memory import MemoryStore
 from perdure.streams import (
     Event,
@@ -82,6 +86,7 @@ __all__ = [
     "DecodeError",
     "Done",
     "EncodeError",
+    "Encryption",
     "Engine",
     "Event",
     "ExecutionCancelledError",
@@ -103,12 +108,14 @@ __all__ = [
     "Paused",
     "PerdureError",
     "Progress",
+    "Protection",
     "Query",
     "Queue",
     "Restarted",
     "Retry",
     "ScheduleView",
     "SchemaVersionError",
+    "Secret",
     "Stats",
     "Status",
     "Step",
@@ -127,6 +134,7 @@ __all__ = [
     "current",
     "emit",
     "gather",
+    "generate_key",
     "interrupt",
     "now",
     "patched",
@@ -135,6 +143,7 @@ __all__ = [
     "race",
     "random",
     "receive",
+    "register",
     "restart",
     "send",
     "set_attributes",

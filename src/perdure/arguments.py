@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.codec import ANY, SCALARS, Codec
+from perdure.codec import ANY, REFUSED, SCALARS, Codec
 from perdure.errors import DecodeError, EncodeError
 from perdure.tags import dump
 
@@ -237,6 +237,8 @@ class Arguments:
                 if isinstance(tree, list):
                     return [dump(value) for value in tree]
         except (ValueError, RecursionError) as error:
+            if text.startswith(REFUSED):
+                raise DecodeError(text.removeprefix(REFUSED)) from None
             raise DecodeError(f"{self.name}(): {what}: the recorded text is damaged: {error}") from error
         raise DecodeError(f"{self.name}(): {what}: the recorded text is damaged: expected {kind.__name__}")
 

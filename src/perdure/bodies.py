@@ -14,6 +14,7 @@ from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutc
 from perdure.journal import ATTEMPT, INTENT
 from perdure.retry import delay
 from perdure.scope import BACKOFF, CURRENT, GONE, STARTED, Call
+from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -139,7 +140,11 @@ def finished(run: Run, call: Call, task: Any, value: Any) -> None:
 
 def _succeeded(run: Run, call: Call, value: Any) -> None:
     try:
-        text, call.value = call.spec.returns.record(value, "result")
+        if run.worker.secrets:
+            with allowing_secrets():
+                text, call.value = call.spec.returns.record(value, "result")
+        else:
+            text, call.value = call.spec.returns.record(value, "result")
         if len(text) > VALUE_LIMIT:
             raise TooLargeError(f"the result of {call.key} takes {len(text):,} bytes; the limit is {VALUE_LIMIT:,}")
     except PerdureError as error:

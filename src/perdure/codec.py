@@ -27,6 +27,9 @@ from perdure.exceptions import attribute_names, is_exception, revive
 from perdure.shapes import has_hooks
 
 MARK = tags.MARK
+REFUSED = "~!"
+"""Begins what stands for a payload that could not be opened: the reason follows. No JSON text begins so."""
+
 TRACEBACK_LIMIT = 16 * 1024
 
 
@@ -171,6 +174,8 @@ class Coder:
             raise
         except Exception as error:
             # Not only msgspec's errors: a dataclass's `__post_init__` may raise anything.
+            if text.startswith(REFUSED):
+                raise DecodeError(text.removeprefix(REFUSED)) from None
             raise DecodeError(f"the recorded text does not fit {_name(self.hint)}: {error}") from error
 
     def _record_tagged(self, value: Any, path: str) -> tuple[str, Any]:

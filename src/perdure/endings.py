@@ -20,6 +20,7 @@ from perdure.codec import checksum, encode_error
 from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
 from perdure.journal import CUT, NOTE, STARTED_AGAIN
 from perdure.records import ENDED, Change, Status
+from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -36,7 +37,8 @@ def end(run: Run) -> None:
     if error is not None:
         return fail(run, error)
     try:
-        output, _ = run.workflow.arguments.returns.record(main.result(), "result")
+        with allowing_secrets(run.worker.secrets):
+            output, _ = run.workflow.arguments.returns.record(main.result(), "result")
     except PerdureError as fault:
         fault.execution_id = run.id
         return fail(run, fault)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -31,16 +31,19 @@ from perdure.housekeeping import Housekeeping
 from perdure.keys import check_execution_id
 from perdure.loop import install_generator_hooks
 from perdure.outcome import OpenRequest, User
+from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import Answer, Execution, Page, Request, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.schedules import ScheduleView
 from perdure.schema import check
 from perdure.scope import ENGINE_THREADS
+from perdure.sealing import Encryption
 from perdure.search import Query, row_query
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
+from perdure.stores.sealed import SealedStore
 from perdure.streams import Live
 from perdure.views import request_view
 from perdure.watch import RowReader, Watch
@@ -51,6 +54,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("perdure")
+
+KEYS = "PERDURE_ENCRYPTION_KEYS"
+"""The environment's variable with the keys (`ID:KEY,ID:KEY`) of an engine that is given no codec."""
 
 
 def _registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[str, int], Workflow[..., Any]]:
@@ -65,6 +71,12 @@ def _registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[st
             )
         found[made.identity] = made
     return found
+
+
+def _protection(codec: Protection | Encryption | None) -> Protection:
+    if codec is None and os.environ.get(KEYS):
+        codec = Encryption.from_text(os.environ[KEYS])
+    return Protection(codec) if isinstance(codec, Encryption) else codec or Protection()
 
 
 def _build_of(workflows: Sequence[Workflow[..., Any]]) -> str:
@@ -85,6 +97,7 @@ class Engine:
     (names, or `Queue`s with limits). `concurrency`: executions in memory at once. `lease`: seconds a worker lives
     without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
+    `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else what is recorded stays readable.
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -102,6 +115,7 @@ class Engine:
         poll: float | None = None,
         build: str | None = None,
         retention: Duration | None = None,
+        codec: Protection | Encryption | None = None,
         clock: Clock | None = None,
     ) -> None:
         if concurrency < 1:
@@ -116,7 +130,10 @@ class Engine:
             else:
                 url, where = found
                 logger.info("the store is %s (from %s)", hide_password(url), where)
+        self.protection = _protection(codec)
         self.store: Store = open_store(url)
+        if self.protection.encryption is not None:
+            self.store = cast(Store, SealedStore(self.store, self.protection.encryption))
         self.clock: Clock = clock or SystemClock()
         self._given = workflows
         self._with_worker = worker
@@ -166,8 +183,10 @@ class Engine:
                     build=self.build,
                     left=self.watch.left,
                     live=self.live,
+                    secrets=self.protection.encryption is not None,
                 )
-                await self.worker.start()
+                with self.protection.encoding():  # what the worker starts inherits it
+                    await self.worker.start()
                 self._chores = Housekeeping(self.store, self.clock, self._start_row, self._retention)
                 self._chores.begin()
         except BaseException:
@@ -229,7 +248,8 @@ class Engine:
         problem = check_execution_id(execution_id)
         if problem is not None:
             raise ValueError(f"{problem}: {execution_id!r:.100}")
-        text, _ = workflow.arguments.bind(args, kwargs)
+        with self.protection.encoding():
+            text, _ = workflow.arguments.bind(args, kwargs)
         return await self._start(workflow, execution_id, text)
 
     async def _start(self, workflow: Workflow[..., Any], execution_id: str, text: str) -> Handle[Any]:
@@ -322,7 +342,7 @@ class Engine:
 
     def client(self) -> Engine:
         """Another engine on the same database, which only submits, answers and looks."""
-        return Engine(self._url, worker=False, build=self._given_build, clock=self.clock)
+        return Engine(self._url, worker=False, build=self._given_build, codec=self.protection, clock=self.clock)
 
     def get(self, execution_id: str) -> Handle[Any]:
         """A handle; asks nobody. Its methods raise `NotFoundError` if there is no such execution."""
@@ -415,7 +435,8 @@ class Engine:
         `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for wrong arguments.
         """
         self._check_open()
-        text, _ = workflow.arguments.bind(tuple(args), dict(kwargs or {}))
+        with self.protection.encoding():
+            text, _ = workflow.arguments.bind(tuple(args), dict(kwargs or {}))
         now = self.clock.now()
         wanted = Schedule(
             name, *workflow.identity, cron, timezone, overlap, backfill, text, workflow.options_.queue, created_at=now
@@ -471,7 +492,8 @@ class Engine:
         if not found:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
         request = found[0]
-        text = _answer_text(request, value)
+        with self.protection.encoding():
+            text = _answer_text(request, value)
         who = by if isinstance(by, User) else User(by) if by is not None else None
         delivery = Answer(
             request_id, text, who.id if who else None, who.via if who else None, checksum(text)

@@ -201,6 +201,7 @@ class Run:
             ),
         )
         self.sequencer.arguments = self.workflow.arguments
+        self.sequencer.secrets = self.worker.secrets
 
     # At rest ------------------------------------------------------------------------------------------
 

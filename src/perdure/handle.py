@@ -144,7 +144,8 @@ class Handle(Generic[R]):
         """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended."""
         engine = self.engine
         engine._check_open()
-        text = CODEC.encode(value, path="value")
+        with engine.protection.encoding():
+            text = CODEC.encode(value, path="value")
         message = Message(
             id=f"{self.id}:{id}" if id is not None else new_id(engine.clock),
             execution_id=self.id,

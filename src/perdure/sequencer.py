@@ -30,6 +30,7 @@ from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
 from perdure.records import Entry
 from perdure.scope import CURRENT, GONE, OPEN, Call, Scope
+from perdure.secrets import SECRETS_ALLOWED
 
 logger = logging.getLogger("perdure")
 
@@ -87,6 +88,7 @@ class Sequencer:
         self.patches: dict[str, bool] = {}
         self.repeats: dict[str, int] = {}
         self.window = Window()
+        self.secrets = False  # may secrets be recorded?
         self.arguments: Any = None  # those of the workflow
         self.missing: tuple[str, set[str]] | None = None
         self.cursor = 0
@@ -108,6 +110,7 @@ class Sequencer:
         self.outer = outer
         context = contextvars.copy_context()
         context.run(CURRENT.set, self.root)
+        context.run(SECRETS_ALLOWED.set, self.secrets)
         loop = self.loop
         loop.ordinal += 1
         self.main = WorkflowTask(coroutine, loop, context, loop.salt + loop.ordinal, f"{self.id}:main")

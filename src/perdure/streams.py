@@ -21,6 +21,7 @@ from perdure.errors import NoExecutionError, TooLargeError
 from perdure.journal import ATTRIBUTES, EMIT, PROGRESS, PUBLISH, STREAM, USAGE
 from perdure.records import Entry
 from perdure.scope import CURRENT, Branch, Call, Scope
+from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -167,7 +168,8 @@ def set_attributes_now(wanted: Mapping[str, Any]) -> None:
     sequencer = scope.sequencer
     before = dict(sequencer.info.attributes)
     after = {name: value for name, value in {**before, **wanted}.items() if value is not None}
-    text = CODEC.encode({"before": before, "after": after}, path="attributes")
+    with allowing_secrets(False):  # the row's attributes are searched, hence never encrypted
+        text = CODEC.encode({"before": before, "after": after}, path="attributes")
     sequencer.info.attributes = after
     if sequencer.repeat_local(ATTRIBUTES, ATTRIBUTES, text):
         sequencer.info.changed = CODEC.encode(after)

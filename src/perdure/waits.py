@@ -11,8 +11,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from perdure import errands
-from perdure.codec import CODEC, checksum, encode_error
-from perdure.errors import AlreadyExistsError, ExecutionCancelledError, NotFoundError, PerdureError
+from perdure.codec import CODEC, REFUSED, checksum, encode_error
+from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
 from perdure.records import ENDED, Execution, Inbox, Message, Post, Receipt, Request, Status, Verdict
@@ -65,6 +65,8 @@ def _ask(run: Run, call: Call) -> None:
 def _answered(run: Run, call: Call, request: Request) -> None:
     run.asked.pop(call.key, None)
     if request.status == "decided":
+        if not _is_readable(run, request.answer):
+            return
         run.put(call, call.spec.kind, "completed", request.answer, None)
     elif request.status == "expired" and request.default_answer is not None:
         run.put(call, call.spec.kind, "completed", request.default_answer, None)
@@ -72,6 +74,14 @@ def _answered(run: Run, call: Call, request: Request) -> None:
         run.put(
             call, call.spec.kind, "failed", None, encode_error(TimeoutError(f"{call.key}: nobody answered in time"))
         )
+
+
+def _is_readable(run: Run, text: str | None) -> bool:
+    """What could not be opened is not recorded as an outcome: with the right keys it can be, later."""
+    if text is None or not text.startswith(REFUSED):
+        return True
+    run.block(DecodeError(text.removeprefix(REFUSED), execution_id=run.id))
+    return False
 
 
 # Messages -------------------------------------------------------------------------------------------------
@@ -89,6 +99,8 @@ def match_messages(run: Run) -> None:
     for call in list(run.receiving):
         for message in run.messages:
             if message.name == call.extra:
+                if not _is_readable(run, message.value):
+                    return
                 run.messages.remove(message)
                 run.receiving.remove(call)
                 run.taken[message.id] = message
@@ -213,6 +225,8 @@ def _child_known(run: Run, call: Call) -> None:
 
 def _child_ended(run: Run, call: Call, row: Execution) -> None:
     run.children.pop(row.id, None)
+    if not (_is_readable(run, row.output) and _is_readable(run, row.error)):
+        return None
     if row.status == Status.COMPLETED:
         return run.put(call, call.spec.kind, "completed", row.output, None)
     error = row.error

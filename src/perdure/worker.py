@@ -77,6 +77,7 @@ class Worker:
         build: str,
         left: Callable[[str, Change | None], None],
         live: Live,
+        secrets: bool = False,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -106,6 +107,7 @@ class Worker:
         self.wakeups = Wakeups(clock, self._due)
         self.notify_left = left
         self.live = live
+        self.secrets = secrets
         self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
         self._refreshing = False

@@ -72,8 +72,8 @@ def keep_fence(engine: Engine) -> None:
     store: Any = engine.store
     real = store.claim
 
-    async def claim(*given: Any) -> Any:
-        rows = await real(*given)
+    async def claim(*given: Any, **named: Any) -> Any:
+        rows = await real(*given, **named)
         for row in rows:
             if row.fence > 1:
                 row.fence -= 1

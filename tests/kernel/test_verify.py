@@ -92,7 +92,7 @@ EACH = 3
 
 
 def edited() -> str:
-    """A call inserted in one workflow, one renamed in another, two swapped in a third, only words changed in a fourth."""
+    """A call inserted in one workflow, one renamed in another, two swapped in a third, in the fourth only words."""
     code = CODE
     for old, new in (
         ("    # here", "    await add(0, 0)"),

@@ -75,8 +75,8 @@ class StaleLook(MemoryStore):
 class SameFence(MemoryStore):
     """A claim does not raise the fence."""
 
-    async def claim(self, *arguments: Any) -> list[Execution]:
-        rows = await super().claim(*arguments)
+    async def claim(self, *arguments: Any, **named: Any) -> list[Execution]:
+        rows = await super().claim(*arguments, **named)
         for row in rows:
             row.fence -= 1
             self._executions[row.id].fence -= 1

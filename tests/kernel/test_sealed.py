@@ -1,0 +1,138 @@
+"""Encryption: a planted secret appears nowhere, keys rotate, nothing plain is accepted."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import (
+    AlreadyDecidedError,
+    Blocked,
+    Completed,
+    EncodeError,
+    Encryption,
+    Engine,
+    Secret,
+    emit,
+    interrupt,
+    publish,
+    receive,
+    start_child,
+    step,
+    workflow,
+)
+
+PLANT = "4711-PLANTED-SECRET"
+KEYS = {"old": os.urandom(32), "new": os.urandom(32)}
+OLD, NEW = Encryption({"old": KEYS["old"]}), Encryption({"new": KEYS["new"], "old": KEYS["old"]})
+
+
+@step
+async def login(password: Secret[str], history: list[str]) -> Secret[str]:
+    assert password.reveal() == PLANT
+    await emit({"said": PLANT})
+    return Secret(password.reveal() + "!")
+
+
+@step
+async def fails() -> None:
+    raise ValueError(f"wrong: {PLANT}")
+
+
+@workflow
+async def below(word: str) -> str:
+    return word[::-1]
+
+
+@workflow
+async def keeps(password: Secret[str]) -> list[Any]:
+    token = await login(password, [PLANT] * 500)
+    await publish("last", PLANT)
+    try:
+        await fails()
+    except ValueError as error:
+        assert PLANT in str(error)
+    answer = await interrupt("Which?", details={"hint": PLANT}, schema=str)
+    message = await receive("word")
+    child = await below(PLANT)
+    detached = await start_child(below, PLANT)
+    return [token, answer, message, child, detached.id]
+
+
+def everything(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir() if file.name.startswith(path.name))
+
+
+async def begin(url: str, codec: Encryption) -> str:
+    async with Engine(url, workflows=[keeps, below], codec=codec) as engine:
+        handle = await engine.start(keeps.options(execution_id="k"), Secret(PLANT))
+        await handle.outcome()
+        assert [item.value for item in [i async for i in handle.events(follow=False)]] == [{"said": PLANT}]
+        assert await handle.value("last") == PLANT
+    return handle.id
+
+
+async def test_a_planted_secret_appears_nowhere_and_keys_rotate(tmp_path: Path) -> None:
+    path = tmp_path / "sealed.db"
+    url = f"sqlite:///{path}"
+    await begin(url, OLD)
+    async with Engine(url, workflows=[keeps, below], codec=NEW) as engine:
+        handle = engine.get("k")
+        await handle.signal("word", PLANT)
+        (request,) = await handle.requests()
+        assert request.details == {"hint": PLANT}
+        await engine.answer(request.id, PLANT)
+        await engine.answer(request.id, PLANT)
+        with pytest.raises(AlreadyDecidedError):
+            await engine.answer(request.id, "another")
+        token, answer, message, child, _ = await handle.result()
+        assert (token, answer, message, child) == (Secret(PLANT + "!"), PLANT, PLANT, PLANT[::-1])
+        assert any(PLANT in str(entry.error) for entry in await handle.history())
+    data = everything(path)
+    assert PLANT.encode() not in data
+    assert PLANT[::-1].encode() not in data
+    assert b"~e1:old:" in data
+    assert b"~e1:new:" in data
+
+
+async def test_without_encryption_a_secret_is_refused_at_the_call(tmp_path: Path) -> None:
+    async with Engine(f"sqlite:///{tmp_path / 'plain.db'}", workflows=[keeps, below]) as engine:
+        with pytest.raises(EncodeError, match="password"):
+            await engine.start(keeps, Secret(PLANT))
+
+
+@pytest.mark.parametrize("codec", [None, Encryption({"other": os.urandom(32)})])
+async def test_with_other_keys_it_is_blocked_in_words_and_goes_on_with_the_right_ones(
+    tmp_path: Path, codec: Encryption | None
+) -> None:
+    url = f"sqlite:///{tmp_path / 'sealed.db'}"
+    await begin(url, OLD)
+    async with Engine(url, workflows=[keeps, below], codec=codec) as engine:
+        await engine.get("k").signal("word", "x")
+        outcome: Any = await engine.get("k").outcome()
+        assert isinstance(outcome, Blocked)
+    async with Engine(url, workflows=[keeps, below], codec=OLD) as engine:
+        handle = engine.get("k")
+        await handle.resume()
+        (request,) = await handle.requests()
+        await engine.answer(request.id, "fine")
+        assert isinstance(await handle.outcome(), (Blocked, Completed))
+
+
+async def test_what_somebody_wrote_in_plain_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sealed.db"
+    url = f"sqlite:///{path}"
+    await begin(url, OLD)
+    async with Engine(url, worker=False, codec=OLD) as engine:
+        await engine.answer((await engine.get("k").requests())[0].id, "fine")
+    with sqlite3.connect(path) as database:
+        database.execute("update approval_requests set answer = '\"forged\"'")
+    database.close()
+    async with Engine(url, workflows=[keeps, below], codec=OLD) as engine:
+        handle = engine.get("k")
+        await handle.signal("word", "x")
+        outcome: Any = await handle.outcome()
+        assert isinstance(outcome, Blocked)
+        assert "not encrypted" in outcome.reason
