@@ -50,6 +50,7 @@ from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import Page, Status
 from perdure.registered import register
+from perdure.resources import resource
 from perdure.retry import Retry
 from perdure.schedules import ScheduleView
 from perdure.sealing import Encryption, generate_key
@@ -68,7 +69,7 @@ from perdure.streams import (
     usage,
 )
 from perdure.views import HistoryEntry
-from perdure.workflow import Step, SyncStep, Workflow, checkpoint, step, workflow
+from perdure.workflow import Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
 
 __all__ = [
     "AlreadyDecidedError",
@@ -122,6 +123,7 @@ __all__ = [
     "StepFailedError",
     "StoreUnavailableError",
     "SyncStep",
+    "SyncWorkflow",
     "TooLargeError",
     "UnknownOutcomeError",
     "Usage",
@@ -144,6 +146,7 @@ __all__ = [
     "random",
     "receive",
     "register",
+    "resource",
     "restart",
     "send",
     "set_attributes",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import Parameter
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
@@ -55,9 +55,12 @@ class Arguments:
         "returns",
     )
 
-    def __init__(self, fn: Callable[..., Any], codec: Codec) -> None:
+    def __init__(self, fn: Callable[..., Any], codec: Codec, without: Collection[str] = ()) -> None:
         self._function = fn
         self._signature = inspect.signature(fn)
+        if without:  # parameters that somebody else fills, and that are not recorded
+            kept = [p for p in self._signature.parameters.values() if p.name not in without]
+            self._signature = self._signature.replace(parameters=kept)
         self._parameters = tuple(self._signature.parameters.values())
         self.name: str = getattr(fn, "__qualname__", None) or repr(fn)
         self.names = tuple(p.name for p in self._parameters)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from perdure.clock import SECOND
@@ -57,13 +58,27 @@ def start(run: Run, call: Call) -> None:
             args, kwargs = call.args, _NO_KWARGS
         else:
             args, kwargs = spec.arguments.unbind(call.input)
-        coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
+        if spec.resources:
+            coroutine = filled(run, call, args, kwargs)
+        else:
+            coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
     except Exception as error:
         return failed(run, call, error)
     _launch(run, call, coroutine, finished)
 
 
 _NO_KWARGS: dict[str, Any] = {}
+
+
+async def filled(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run a body that wants resources, once they are there."""
+    spec, resources = call.spec, run.worker.resources
+    found = resources.ready(spec.resources)
+    if found is None:
+        found = await resources.get(spec.resources)
+    if spec.is_async:
+        return await spec.function(*args, **kwargs, **found)
+    return await in_thread(run, call, args, {**kwargs, **found})
 
 
 def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:

@@ -17,6 +17,7 @@ from perdure.journal import RANDOM, RECEIVE, RESTART, UUID4
 from perdure.schema import schema_of
 from perdure.scope import CURRENT, Call, Scope
 from perdure.sequencer import NOTHING, durable_call
+from perdure.threads import only_async
 from perdure.workflow import Workflow
 
 P = ParamSpec("P")
@@ -67,6 +68,7 @@ def _workflow_scope(what: str) -> Scope:
 # Waits ----------------------------------------------------------------------------------------------------
 
 
+@only_async
 async def sleep(duration: Duration) -> None:
     """Wait for a time (seconds or a timedelta), however long: the process may end meanwhile.
 
@@ -109,6 +111,7 @@ def interrupt(
     expires: Duration | None = ...,
     default: Any = ...,
 ) -> Coroutine[Any, Any, Any]: ...
+@only_async
 def interrupt(
     message: str,
     *,
@@ -147,6 +150,7 @@ def interrupt(
 _RECEIVE: dict[Any, WaitSpec] = {}
 
 
+@only_async
 async def receive(name: str, timeout: Duration | None = None, *, schema: Any = ANY) -> Any:
     """Take the next message of this name, waiting for one if need be. Raises `TimeoutError` after `timeout`."""
     scope = _workflow_scope("receive")
@@ -183,6 +187,7 @@ class ActSpec:
 _SEND = ActSpec("send")
 
 
+@only_async
 def send(execution_id: str, name: str, value: Any = None) -> Coroutine[Any, Any, None]:
     """Send a message to another execution: kept until it is received, delivered once.
 
@@ -207,6 +212,7 @@ class Child(Generic[R]):
         await send(self.id, name, value)
 
 
+@only_async
 async def start_child(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Child[R]:
     """Start a child execution and go on at once; gives its handle.
 
@@ -217,6 +223,7 @@ async def start_child(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwarg
     return Child(child_id)
 
 
+@only_async
 async def restart(*args: Any, **kwargs: Any) -> None:
     """Go on under the same id with a fresh journal, the workflow called with these arguments. Never returns.
 

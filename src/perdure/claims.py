@@ -40,13 +40,14 @@ class Claims:
         self.doubtful: set[str] = set()
         self._suspect: str | None = None
         self._held: Execution | None = None  # the suspect, until everything else has left
-        self._suspected_at = 0
+        self._suspected_at = 0  # microseconds: when suspects were last looked for
 
     # Claiming -----------------------------------------------------------------------------------------
 
     async def take_over(self) -> None:
         """Claim what there is room for."""
         worker = self.worker
+        self.someone_left()  # a hint that was missed
         while (free := worker.free()) > 0:
             limit = min(free, BATCH)
             rows = await self._claim(limit, crashed=False)
@@ -96,6 +97,10 @@ class Claims:
             rows = await worker.store.get(sure)
             mine = [r for r in rows.values() if r.owner == worker.record.id and r.status == Status.RUNNING]
             await self._take(mine)
+
+    def look_for_suspects(self) -> None:
+        """A worker was found dead: what it ran may be what killed it."""
+        self._suspected_at = 0
 
     # Suspects -----------------------------------------------------------------------------------------
 

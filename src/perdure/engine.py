@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import Answer, Execution, Page, Request, Schedule, Verdict
 from perdure.records import Query as RowQuery
+from perdure.resources import Resources
 from perdure.schedules import ScheduleView
 from perdure.schema import check
 from perdure.scope import ENGINE_THREADS
@@ -97,7 +98,8 @@ class Engine:
     (names, or `Queue`s with limits). `concurrency`: executions in memory at once. `lease`: seconds a worker lives
     without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
-    `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else what is recorded stays readable.
+    `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
+    `resources`: by kind, what makes them when a step first asks (see `resource`); given back when the engine closes.
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -116,6 +118,7 @@ class Engine:
         build: str | None = None,
         retention: Duration | None = None,
         codec: Protection | Encryption | None = None,
+        resources: Mapping[Any, Callable[[], Any]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         if concurrency < 1:
@@ -144,6 +147,7 @@ class Engine:
         self._given_build = build
         self._retention = None if retention is None else micros(retention)
         self._url = url
+        self._factories = dict(resources or {})
         self.build = build or ""
         self.live = Live()
         self._chores: Housekeeping | None = None
@@ -184,6 +188,7 @@ class Engine:
                     left=self.watch.left,
                     live=self.live,
                     secrets=self.protection.encryption is not None,
+                    resources=Resources(self._factories),
                 )
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
@@ -215,6 +220,7 @@ class Engine:
             for worker in (self.worker, self._submit):
                 if worker is not None:
                     await worker.leave()
+                    await worker.resources.close()
             await self.watch.close()
         finally:
             if self._undo_hooks is not None:

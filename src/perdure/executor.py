@@ -162,7 +162,7 @@ class Run:
         if inbox is not None and inbox.wish == "pause":
             sequencer.closing = True
             return endings.pause(self, inbox.wish_reason)
-        coroutine = self.workflow.function(*args, **kwargs)
+        coroutine = self.workflow.run(args, kwargs)
         if self.workflow.options_.timeout is not None:
             coroutine = within(coroutine, self.workflow.options_.timeout, self.workflow.name)
         sequencer.start(coroutine, self.worker.loop)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from perdure.bodies import FATAL, VALUE_LIMIT, in_thread
+from perdure.bodies import FATAL, VALUE_LIMIT, filled, in_thread
 from perdure.clock import SECOND
 from perdure.codec import decode_error, encode_error
 from perdure.errors import ConcurrentCallError, EncodeError, PerdureError, TooLargeError
@@ -107,7 +107,10 @@ async def _attempt(run: Run, call: Call) -> Any:
     spec = call.spec
     args, kwargs = (call.args, {}) if call.args is not None else spec.arguments.unbind(call.input)
     call.owner = asyncio.current_task()
-    coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
+    if spec.resources:
+        coroutine = filled(run, call, args, kwargs)
+    else:
+        coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
     token = CURRENT.set(call)
     try:
         timeout = spec.options.timeout

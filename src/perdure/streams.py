@@ -22,6 +22,7 @@ from perdure.journal import ATTRIBUTES, EMIT, PROGRESS, PUBLISH, STREAM, USAGE
 from perdure.records import Entry
 from perdure.scope import CURRENT, Branch, Call, Scope
 from perdure.secrets import allowing_secrets
+from perdure.threads import only_async
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -74,6 +75,7 @@ StreamItem = Event | Restarted | Progress
 # What users call ------------------------------------------------------------------------------------------
 
 
+@only_async
 async def emit(value: Any, *, durable: bool = True) -> None:
     """Send a value to whoever follows `handle.events()`.
 
@@ -109,6 +111,7 @@ def emit_now(value: Any, durable: bool) -> None:
         run.worker.loop.call_soon_threadsafe(run.worker.live.send, run.id, passing)
 
 
+@only_async
 async def publish(name: str, value: Any) -> None:
     """Set a value of the execution that others read with `handle.value(name)`; the last one counts."""
     publish_now(name, value)
@@ -152,6 +155,7 @@ def usage(
     _tell(body.run, Told(body, USAGE, body.key, msgspec.json.encode(tree).decode()))
 
 
+@only_async
 async def set_attributes(changes: Mapping[str, Any] | None = None, /, **more: Any) -> None:
     """Set attributes of the execution, by which it is found. The others stay; None removes one.
 

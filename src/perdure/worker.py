@@ -38,6 +38,7 @@ from perdure.records import (
     Verdict,
     WorkerRecord,
 )
+from perdure.resources import Resources
 from perdure.store import Store
 from perdure.streams import Live
 from perdure.wakeups import Wakeups
@@ -78,6 +79,7 @@ class Worker:
         left: Callable[[str, Change | None], None],
         live: Live,
         secrets: bool = False,
+        resources: Resources | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -108,6 +110,7 @@ class Worker:
         self.notify_left = left
         self.live = live
         self.secrets = secrets
+        self.resources = resources or Resources({})
         self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
         self._refreshing = False
@@ -309,6 +312,7 @@ class Worker:
         if takes:
             execution.status = Status.RUNNING
             execution.owner = self.record.id
+            execution.started_at = self.clock.now()
             execution.fence = 1
             self.creating.add(execution.id)
         else:
@@ -413,6 +417,7 @@ class Worker:
             self._look_around = False
             for suspect in await self.store.suspects(worker):
                 if await self.store.declare_dead(suspect):
+                    self.claims.look_for_suspects()
                     logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
             if self.runs or self.claims.doubtful:
                 await self.claims.look_at_own()

@@ -20,9 +20,11 @@ from perdure.clock import Duration, from_datetime, micros
 from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
+from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
+from perdure.threads import drive, here, wait_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +52,18 @@ class StepOptions:
 class StepSpec:
     """A step as sequencer and executor see it."""
 
-    __slots__ = ("arguments", "function", "intent", "is_async", "kind", "name", "on_change", "options", "returns")
+    __slots__ = (
+        "arguments",
+        "function",
+        "intent",
+        "is_async",
+        "kind",
+        "name",
+        "on_change",
+        "options",
+        "resources",
+        "returns",
+    )
 
     def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
         self.function = function
@@ -60,7 +73,8 @@ class StepSpec:
         self.on_change = options.on_change
         self.intent = options.once
         self.is_async = inspect.iscoroutinefunction(function)
-        self.arguments = Arguments(function, CODEC)
+        self.resources = wanted(function)
+        self.arguments = Arguments(function, CODEC, self.resources)
         self.returns: Coder = self.arguments.returns
 
     def decode(self, text: str) -> Any:
@@ -81,6 +95,7 @@ class _Step(Generic[P, R]):
         self.__module__ = function.__module__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
+        self._resources = wanted(function)
         self._spec: StepSpec | None = None
 
     @property
@@ -115,6 +130,12 @@ class _Step(Generic[P, R]):
         assert isinstance(scope, (Call, Branch))
         return scope.body.run.nested(scope, spec, args, kwargs)
 
+    def _plainly(self, kwargs: Mapping[str, Any]) -> None:
+        """Outside of an execution nobody fills resources."""
+        for name in self._resources:
+            if name not in kwargs:
+                raise NoExecutionError(f"{self.name}: outside of an execution give {name}=, a resource, yourself")
+
     def _changed(self, changes: dict[str, Any]) -> StepOptions:
         if "timeout" in changes and changes["timeout"] is not None:
             changes["timeout"] = micros(changes["timeout"])
@@ -132,7 +153,11 @@ class Step(_Step[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         if CURRENT.get() is None:
             warn_outside(self.options_.name)
+            if self._resources:
+                self._plainly(kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        if here() is not None:
+            raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
         return self._call(args, kwargs)  # type: ignore[no-any-return]
 
     def options(
@@ -165,7 +190,11 @@ class SyncStep(_Step[P, R]):
         scope = CURRENT.get()
         if scope is None:
             warn_outside(self.options_.name)
+            if self._resources:
+                self._plainly(kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        if here() is not None:
+            return wait_for(self._call(args, kwargs), self.name)  # type: ignore[no-any-return]
         if isinstance(scope, Scope) or scope.body.owner != threading.get_ident():
             raise WrongFaceError(
                 f"{self.options_.name} is a plain function: call `await {self.__name__}.aio(...)` here"
@@ -176,6 +205,7 @@ class SyncStep(_Step[P, R]):
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """The durable call, for async code."""
         if CURRENT.get() is None:
+            self._plainly(kwargs)
             return asyncio.to_thread(self.function, *args, **kwargs)
         return self._call(args, kwargs)  # type: ignore[no-any-return]
 
@@ -378,10 +408,16 @@ class Workflow(Generic[P, R]):
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "an unknown file"
 
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, R]:
+        """The main coroutine of an execution."""
+        return self.function(*args, **kwargs)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         scope = CURRENT.get()
         if scope is None:
             return self.function(*args, **kwargs)
+        if here() is not None:
+            raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
         return self.call_child(scope, args, kwargs, detached=False)  # type: ignore[no-any-return]
 
     def call_child(self, scope: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, detached: bool) -> Any:
@@ -420,12 +456,34 @@ class Workflow(Generic[P, R]):
             given["delay"] = micros(given["delay"])
         if "at" in given:
             given["wake_at"] = from_datetime(given.pop("at"))
-        copy: Workflow[P, R] = Workflow(self.function, replace(self.options_, **given))
+        copy = type(self)(self.function, replace(self.options_, **given))
         copy._arguments = self._arguments
         return copy
 
     def __repr__(self) -> str:
         return f"<workflow {self.name} version {self.version}>"
+
+
+class SyncWorkflow(Workflow[P, R]):
+    """A durable workflow that is a plain function: it has a thread of its own, and calls what is in `perdure.sync`."""
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, R]:
+        return drive(self.function, args, kwargs)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        scope = CURRENT.get()
+        if scope is None:
+            return self.function(*args, **kwargs)  # type: ignore[return-value]
+        if here() is None:
+            raise WrongFaceError(f"{self.name} is a plain function: call `await {self.__name__}.aio(...)` here")
+        return wait_for(self.call_child(scope, args, kwargs, detached=False), self.name)  # type: ignore[no-any-return]
+
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """The child execution, for async workflow code."""
+        scope = CURRENT.get()
+        if scope is None:
+            return asyncio.to_thread(self.function, *args, **kwargs)  # type: ignore[arg-type]
+        return self.call_child(scope, args, kwargs, detached=False)  # type: ignore[no-any-return]
 
 
 REGISTRY: dict[tuple[str, int], list[Workflow[..., Any]]] = {}
@@ -444,16 +502,17 @@ class _WorkflowDecorator:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
 
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]:
-        made: Workflow[P, R] = _make_workflow(function, self.settings)
-        return made
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        return _make_workflow(function, self.settings)
 
 
 def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
-    if not inspect.iscoroutinefunction(function):
-        raise TypeError(
-            f"{function.__qualname__} is no `async def`: workflows as plain functions come with perdure.sync"
-        )
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) or not callable(function):
+        raise TypeError(f"{function!r}: a workflow is a function that returns its result")
     options = WorkflowOptions(
         name=settings.get("name") or function.__qualname__,
         version=settings.get("version", 1),
@@ -464,13 +523,16 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     _check_name(options.name)
     if options.on_change not in ("strict", "exact"):
         raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
-    made: Workflow[..., Any] = Workflow(function, options)
+    kind = Workflow if inspect.iscoroutinefunction(function) else SyncWorkflow
+    made: Workflow[..., Any] = kind(function, options)
     _register(made)
     return made
 
 
 @overload
-def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def workflow(function: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
 @overload
 def workflow(
     *,
@@ -481,7 +543,7 @@ def workflow(
     timeout: Duration | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
-    """Mark an `async def` as a durable workflow.
+    """Mark a function as a durable workflow: an `async def`, or a plain one that calls what is in `perdure.sync`.
 
     It may await steps, other durable calls and pure asyncio (tasks, groups, queues, locks, timeouts); it is
     run again from its top after a crash, and then meets the same outcomes in the same order. Everything

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from perdure import Retry, interrupt, receive, sleep, step, workflow
+from perdure import Retry, current, emit, interrupt, progress, publish, receive, sleep, step, usage, workflow
 
 
 @dataclass
@@ -125,6 +127,26 @@ async def rude() -> str:
     return await interrupt("\\x1b[31mred\\x07", schema=str)
 
 
+@step(retry=Retry(attempts=2, initial=0.001))
+async def speak(fail: bool) -> None:
+    await emit("one")
+    progress(1, 2)
+    usage(model="m", input_tokens=3, output_tokens=4, cost=0.5)
+    if fail and current().attempt == 1:
+        raise OSError("again")
+
+
+@workflow
+async def talks(fail: bool) -> str:
+    await emit(Order("lamp", 5))
+    await publish("mood", "good")
+    await publish("mood", {"very": "good"})
+    await speak(fail)
+    said = await receive("letter")
+    await emit(said)
+    return said
+
+
 @workflow(queue="slow")
 async def elsewhere() -> str:
     return "done"
@@ -169,6 +191,22 @@ class Shell:
             timeout=100,
         )
         return Said(done.returncode, done.stdout, done.stderr)
+
+    def terminal(self, *words: str, typed: str = "", columns: int = 80) -> Said:
+        """The same on a terminal, at which somebody types; what is said to stdout and stderr comes as one."""
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, columns))
+        os.write(ours, typed.encode())
+        child = subprocess.Popen(
+            [*PROGRAM, *words], cwd=self.folder, env=self.environment(), stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # how Linux says that nobody has the other end any more
+            while some := os.read(ours, 65536):
+                said += some
+        os.close(ours)
+        return Said(child.wait(60), said.decode().replace("\r\n", "\n"), "")
 
     @contextmanager
     def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:

@@ -1,12 +1,10 @@
-"""`answer`, `signal`, `cancel` and `resume`."""
+"""`answer` and `signal`."""
 
 from __future__ import annotations
 
 import sqlite3
 
-import pytest
-
-from .conftest import APP, Shell
+from .conftest import Shell
 
 
 def test_a_wrong_answer_is_refused_with_the_reason_and_changes_nothing(shell: Shell) -> None:
@@ -80,46 +78,3 @@ def test_a_message_is_delivered_once_for_its_id(shell: Shell) -> None:
     late = shell("signal", "m", "letter", '"late"')
     assert late.code == 1
     assert "has ended" in late.err
-
-
-def test_a_cancelled_execution_tells_who_and_why(shell: Shell) -> None:
-    shell("run", "app:family", "--id", "x")
-    assert shell("cancel", "x", "--reason", "too late", "--by", "ana").code == 0
-    shown = shell("show", "x", "--json").json
-    assert (shown["status"], shown["wish_by"], shown["wish_reason"]) == ("cancelled", "ana", "too late")
-    assert shell("show", "x/fulfil#1", "--json").json["status"] == "cancelled"
-    assert shell("cancel", "x").code == 0
-    ran = shell("run", "app:family", "--id", "x")
-    assert ran.code == 1
-    assert "cancelled by ana: too late" in ran.err
-
-
-def test_what_has_ended_cannot_be_cancelled(shell: Shell) -> None:
-    shell("run", "app:add", "1", "--id", "x")
-    said = shell("cancel", "x")
-    assert said.code == 1
-    assert "is completed" in said.err
-
-
-@pytest.mark.parametrize("words", [["b"], ["--status", "blocked"], ["--status", "blocked", "--workflow", "fulfil"]])
-def test_a_blocked_execution_goes_on_once_it_is_mended_and_resumed(shell: Shell, words: list[str]) -> None:
-    shell("run", "app:fulfil", '"a lamp"', "--id", "b")
-    shell("answer", "b", "here")
-    (shell.folder / "app.py").write_text(APP.replace("    await note(item)\n", "    await sleep(0.001)\n"))
-    blocked = shell("run", "app:fulfil", '"a lamp"', "--id", "b")
-    assert blocked.code == 1
-    assert "is blocked" in blocked.err
-    assert "resume b" in blocked.err
-    (shell.folder / "app.py").write_text(APP)
-    assert shell("resume", "--status", "blocked", "--workflow", "other", "--json").json["resumed"] == []
-    assert shell("resume", *words, "--json").json["resumed"] == ["b"]
-    assert shell("run", "app:fulfil", '"a lamp"', "--id", "b", "--json").json["output"] == "a lamp to here"
-
-
-def test_only_what_stands_still_is_resumed(shell: Shell) -> None:
-    shell("run", "app:mail", "--id", "m")
-    said = shell("resume", "m")
-    assert said.code == 1
-    assert "only a paused or blocked execution is resumed" in said.err
-    assert shell("resume").code == 2
-    assert shell("resume", "m", "--status", "blocked").code == 2

@@ -24,6 +24,26 @@ COMMANDS = [
     (["signal", "m", "letter", "1"], 0),
     (["cancel", "x"], 0),
     (["resume", "--status", "paused"], 0),
+    (["pause", "m"], 0),
+    (["pause", "--workflow", "mail"], 0),
+    (["resume", "--workflow", "mail", "--dry-run"], 0),
+    (["retry", "f"], 0),
+    (["retry", "--status", "failed"], 0),
+    (["prune", "--older-than", "0s"], 0),
+    (["prune", "--older-than", "1d", "--dry-run"], 0),
+    (["stats"], 0),
+    (["export", "x"], 0),
+    (["events", "x"], 0),
+    (["value", "t", "mood"], 0),
+    (["schedule", "list"], 0),
+    (["schedule", "add", "n", "app:add", "0 2 * * *", "[1]"], 0),
+    (["schedule", "pause", "nightly"], 0),
+    (["schedule", "resume", "nightly"], 0),
+    (["schedule", "remove", "nightly"], 0),
+    (["verify", "app"], 0),
+    (["lint", "app.py"], 0),
+    (["new", "my-shop"], 0),
+    (["completion", "bash"], 0),
     (["db", "init"], 0),
     (["db", "check"], 0),
 ]
@@ -37,6 +57,20 @@ ERRORS = [
     (["signal", "x", "n", "{"], 2),
     (["cancel", "done"], 1),
     (["resume", "m"], 1),
+    (["pause", "done"], 1),
+    (["retry", "m"], 1),
+    (["retry"], 2),
+    (["cancel", "--status", "completed"], 2),
+    (["prune", "--older-than", "old"], 2),
+    (["export", "nope"], 1),
+    (["events", "nope"], 1),
+    (["value", "x", "nope"], 1),
+    (["schedule", "pause", "nope"], 1),
+    (["schedule", "add", "n", "app:add", "often", "[1]"], 2),
+    (["verify", "nope"], 2),
+    (["lint", "nope"], 2),
+    (["new", "1"], 2),
+    (["completion", "csh"], 2),
     (["list", "--db", "sqlite:///missing.db"], 1),
 ]
 
@@ -49,6 +83,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell("run", "app:fulfil", '"a lamp"', "--id", "x")
     shell("run", "app:mail", "--id", "m")
     shell("run", "app:add", "1", "--id", "done")
+    shell("run", "app:fails", "1", "--id", "f")
+    shell("run", "app:talks", "false", "--id", "t")
+    shell("schedule", "add", "nightly", "app:add", "0 2 * * *", "[1]")
     return folder
 
 

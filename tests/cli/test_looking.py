@@ -56,6 +56,40 @@ def test_a_list_is_filtered_by_status_and_workflow(shell: Shell) -> None:
     assert shell("list", "--cursor", "odd").code == 1
 
 
+def test_a_list_is_filtered_by_whatever_is_known(shell: Shell) -> None:
+    (shell.folder / "tagged.py").write_text(
+        "from perdure import receive, set_attributes, workflow\n\n\n"
+        "@workflow\nasync def tagged(n: int) -> None:\n"
+        "    await set_attributes(customer=n, tier='gold')\n    await receive('letter')\n"
+    )
+    for n in range(2):
+        assert shell("run", "tagged:tagged", str(n), "--id", f"t{n}").code == 3
+    shell("start", "app:mail", "--id", "m", "--by", "web:7", "--queue", "quick")
+
+    def ids(*words: str) -> list[str]:
+        return sorted(item["id"] for item in shell("list", *words, "--json").json["items"])
+
+    assert ids("--attribute", "customer=1") == ["t1"]
+    assert ids("--attribute", "customer=1", "--attribute", "tier=gold") == ["t1"]
+    assert ids("--attribute", 'tier="gold"') == ["t0", "t1"]
+    assert ids("--attribute", "tier=silver") == []
+    assert ids("--by", "web:7") == ids("--started-by", "web:7") == ids("--queue", "quick") == ["m"]
+    assert ids("--text", "TAGGED") == ["t0", "t1"]
+    assert ids("--since", "1h") == ["m", "t0", "t1"]
+    assert ids("--since", "2100-01-01") == ids("--until", "1h") == []
+    assert ids("--until", "2100-01-01T08:00+01:00") == ["m", "t0", "t1"]
+    more = shell("list", "--attribute", "tier=gold", "--since", "1d", "--limit", "1")
+    assert shell.paste(more.err).out.splitlines()[1].startswith("t0 ")
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80])
+def test_a_list_fits_its_terminal(shell: Shell, columns: int) -> None:
+    shell("start", "app:mail", "--id", "a-very-long-id-" * 6)
+    said = shell.terminal("list", columns=columns)
+    assert said.code == 0
+    assert max(map(len, said.out.split("One of them:")[0].splitlines())) <= columns
+
+
 def test_a_beginning_that_no_other_has_is_an_id(shell: Shell) -> None:
     for id in ("order-1", "order-22", "x"):
         shell("run", "app:mail", "--id", id)
@@ -87,8 +121,10 @@ def test_children_do_not_make_an_id_ambiguous(shell: Shell) -> None:
     assert shell("show", "smiths/", "--json").json["id"] == "smiths/fulfil#1"
 
 
-READS = [["list"], ["show", "x"], ["watch", "x"], ["inbox"], ["requests"], ["db", "check"]]
-ACTS = [["answer", "x", "1"], ["signal", "x", "n", "1"], ["cancel", "x"], ["resume", "x"]]
+READS = [["list"], ["show", "x"], ["watch", "x"], ["inbox"], ["requests"], ["db", "check"], ["stats"]]
+READS += [["export", "x"], ["events", "x"], ["value", "x", "n"], ["schedule", "list"]]
+ACTS = [["answer", "x", "1"], ["signal", "x", "n", "1"], ["cancel", "x"], ["pause", "x"], ["resume", "x"]]
+ACTS += [["retry", "x"], ["prune", "--older-than", "30d"], ["schedule", "pause", "x"], ["pause", "--workflow", "x"]]
 
 
 @pytest.mark.parametrize("words", READS + ACTS, ids=" ".join)

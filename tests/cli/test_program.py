@@ -10,18 +10,30 @@ from .conftest import Shell
 
 VERBS = (
     "demo",
+    "new",
     "run",
     "start",
     "worker",
+    "schedule",
     "list",
     "show",
     "watch",
+    "events",
+    "value",
     "inbox",
+    "stats",
+    "export",
     "answer",
     "signal",
     "cancel",
+    "pause",
     "resume",
+    "retry",
+    "prune",
+    "verify",
+    "lint",
     "db",
+    "completion",
 )
 
 
@@ -34,7 +46,7 @@ def test_without_a_command_it_shows_help(shell: Shell) -> None:
 
 
 def test_help_fits_a_narrow_terminal_and_cuts_no_line(shell: Shell) -> None:
-    for words in ([], ["run"], ["worker"], ["list"], ["resume"], ["db"]):
+    for words in ([], *([verb] for verb in VERBS if verb != "demo"), ["schedule", "add"]):
         out = shell(*words, "--help").out
         assert max(map(len, out.splitlines())) <= 80
         assert [line for line in out.splitlines()[1:] if line.endswith("...")] == []

@@ -221,6 +221,28 @@ def test_a_worker_serves_the_queues_it_is_told_to(shell: Shell) -> None:
     assert "default, slow; up to 2 executions" in said
 
 
+def test_a_queue_with_a_limit_runs_no_more_at_once(shell: Shell) -> None:
+    for id in ("h1", "h2"):
+        shell("start", "app:hangs", "--id", id, "--queue", "emails")
+    with shell.running("worker", "app", "--queues", "emails:1,default") as child:
+        said = read_until(child.stdout, "Ctrl-C stops it.")
+        read_until(child.stdout, "hanging")
+        # Younger than h2, so that h2 was passed over for its queue's sake.
+        assert shell("start", "app:add", "1", "--id", "a").code == 0
+        assert shell("watch", "a").code == 0
+        statuses = {item["id"]: item["status"] for item in shell("list", "--json").json["items"]}
+    assert "emails (at most 1 at once), default; up to 100 executions" in said
+    assert statuses == {"h1": "running", "h2": "pending", "a": "completed"}
+
+
+@pytest.mark.parametrize("queues", ["emails:0", "emails:x", ":3", "a,a:2", ","])
+def test_queues_that_make_no_sense_are_a_usage_error(shell: Shell, queues: str) -> None:
+    said = shell("worker", "app", "--queues", queues)
+    assert said.code == 2
+    assert "--queues" in said.err
+    assert not (shell.folder / "perdure.db").exists()
+
+
 def test_run_serves_the_queue_of_its_workflow(shell: Shell) -> None:
     assert shell("run", "app:elsewhere").code == 0
 

@@ -74,6 +74,14 @@ def test_a_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, room: int) -
     assert all("running" in line or "w" in line.lower() for line in lines)
 
 
+@pytest.mark.parametrize("room", [10, 25, 45])
+def test_where_nothing_fits_lines_are_cut_and_never_wrapped(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    monkeypatch.setattr(words, "columns", lambda: room)
+    rows = [["01a1fffa-bd3c-7802", "fulfil", "running", "2026-11-22 08:00:00"]]
+    lines = words.table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1))
+    assert max(map(words.width, lines)) <= room
+
+
 def test_elsewhere_a_table_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "columns", lambda: None)
     lines = words.table(("ID", "NAME"), [["x" * 300, "a\nb\tc"]], narrow=(0, 1))

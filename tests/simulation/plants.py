@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure import bodies, engine, errands, worker
+from perdure import alarms, bodies, errands, handle, worker
 from perdure.clock import SECOND
 from perdure.committer import Committer
 from perdure.executor import Run
@@ -234,17 +234,17 @@ def forgets_withdrawn(patch: Patch) -> None:
 
 def fires_early(patch: Patch) -> None:
     """Timers fire up to half a second before their time."""
-    due = Run._due
+    due = alarms._due
 
-    def early(self: Run) -> None:
-        now = self.now
-        self.now = lambda: now() + SECOND // 2
+    def early(run: Run) -> None:
+        now = run.now
+        run.now = lambda: now() + SECOND // 2
         try:
-            due(self)
+            due(run)
         finally:
-            self.now = now
+            run.now = now
 
-    patch.setattr(Run, "_due", early)
+    patch.setattr(alarms, "_due", early)
 
 
 def retries_blindly(patch: Patch) -> None:
@@ -276,7 +276,7 @@ def cancels_too_soon(patch: Patch) -> None:
             row.status = Status.CANCELLED
         return row
 
-    patch.setattr(engine, "cancel", cancel)
+    patch.setattr(handle, "cancel", cancel)
 
 
 def leaves_children(patch: Patch) -> None:

@@ -249,7 +249,8 @@ async def test_what_two_processes_write_at_once_is_all_there_in_one_order(
     posts = 150
     for n in range(posts):
         await scene.post(f"m{n}")
-        assert await scene.seqs() == list(range(1, len(await scene.seqs()) + 1))
+        seqs = await scene.seqs()
+        assert seqs == list(range(1, len(seqs) + 1))
     assert await scene.message_ids() == [f"m{n}" for n in range(posts)]
     assert await scene.store.declare_dead(first.worker, anyway=True)
     recorded = await scene.seqs()

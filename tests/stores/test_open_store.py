@@ -11,6 +11,7 @@ import pytest
 
 from perdure.errors import PerdureError
 from perdure.stores import open_store
+from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
 
@@ -42,6 +43,24 @@ def test_sqlite(url: str, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert isinstance(store, SqliteStore)
     assert Path(store.path) == tmp_path / path
     assert store.url == f"sqlite:///{path}"
+    assert list(tmp_path.iterdir()) == [], "opening connects to nothing yet"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///var/perdure", "/var/perdure"),
+        ("FILE:///var/with%20percent", "/var/with%20percent"),
+        (Path("data/orders"), "data/orders"),
+        (Path("/var/orders"), "/var/orders"),
+    ],
+)
+def test_a_folder_of_files(url: str | Path, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(url)
+    assert isinstance(store, FileStore)
+    assert Path(store.path) == tmp_path / path
+    assert store.url == f"file://{store.path}"
     assert list(tmp_path.iterdir()) == [], "opening connects to nothing yet"
 
 
@@ -77,8 +96,10 @@ def test_a_missing_driver_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch
     [
         ("mysql://ana:geheim@h/d", "later version"),
         ("mariadb+asyncmy://ana:geheim@h/d", "later version"),
-        ("file:///data", "later version"),
-        (Path("data"), "later version"),
+        ("file://", "names no folder"),
+        ("file:///", "names no folder"),
+        ("file://data", "names no folder"),
+        ("file:///data?mode=ro", "no parameters"),
         ("redis://ana:geheim@h", "No store goes by 'redis://'"),
         ("orders.db", "no URL"),
         ("ana:geheim@h", "no URL"),

@@ -1,14 +1,18 @@
 """The command line: `perdure`, also `python -m perdure`.
 
 session.py      what all commands share: the store, `--db`, `--json`, where output goes
-running.py      run, start                 working.py   worker
+running.py      run, start                 working.py   worker                    app.py       `module:app`
 looking.py      list, show, watch, inbox   shown.py     what show says
-acting.py       answer, signal, cancel, resume
-database.py     db init, db check
-target.py       `module:name`              inputs.py    JSON as it is typed
+telling.py      events, value              stats.py     stats                     exporting.py export
+acting.py       answer, signal             delivered.py what is said then
+steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
+schedule.py     schedule                   verify.py    verify                    database.py  db init, db check
 lint.py         lint                       new.py       new                       completion.py   completion
+filters.py      which executions           times.py     times as they are typed
+target.py       `module:name`              inputs.py    JSON as it is typed
 reference.py    which execution or request an id, or its beginning, means
-follow.py       follow an execution        progress.py  what is told meanwhile       ending.py   how it ended
+follow.py       follow an execution        progress.py  what is told meanwhile    bar.py       how far many have come
+ending.py       how it ended
 """
 
 from __future__ import annotations
@@ -21,14 +25,21 @@ from collections.abc import Sequence
 import click
 
 import perdure
-from perdure.cli.acting import answer, cancel, resume, signal_command
+from perdure.cli.acting import answer, signal_command
 from perdure.cli.completion import completion
 from perdure.cli.database import db
+from perdure.cli.exporting import export
 from perdure.cli.lint import lint_command
 from perdure.cli.looking import inbox, list_command, show, watch
 from perdure.cli.new import new
+from perdure.cli.pruning import prune
 from perdure.cli.running import run, start
+from perdure.cli.schedule import schedule
 from perdure.cli.session import DONE, FAILED, Session, shared
+from perdure.cli.stats import stats
+from perdure.cli.steering import cancel, pause, resume, retry
+from perdure.cli.telling import events, value
+from perdure.cli.verify import verify
 from perdure.cli.words import plain
 from perdure.cli.working import worker
 from perdure.errors import PerdureError
@@ -36,11 +47,12 @@ from perdure.errors import PerdureError
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 GROUPS = {
-    "Begin": ("demo", "new", "run", "start", "worker"),
-    "Look": ("list", "show", "watch", "inbox"),
-    "Act": ("answer", "signal", "cancel", "resume"),
+    "Begin": ("demo", "new", "run", "start", "worker", "schedule"),
+    "Look": ("list", "show", "watch", "events", "value", "inbox", "stats", "export"),
+    "Act": ("answer", "signal", "cancel", "pause", "resume", "retry", "prune"),
+    "Deploy": ("verify", "lint"),
     "Database": ("db",),
-    "Besides": ("lint", "completion"),
+    "Besides": ("completion",),
 }
 ALIASES = {"requests": "inbox"}
 
@@ -82,9 +94,12 @@ def demo(words: tuple[str, ...]) -> None:
     play.main.main(args=list(words), prog_name="perdure demo")
 
 
-for command in (run, start, worker, list_command, show, watch, inbox, answer, signal_command, cancel, resume, db):
-    cli.add_command(command)
-for command in (new, lint_command, completion):
+for command in (
+    *(new, run, start, worker, schedule),
+    *(list_command, show, watch, events, value, inbox, stats, export),
+    *(answer, signal_command, cancel, pause, resume, retry, prune),
+    *(verify, lint_command, db, completion),
+):
     cli.add_command(command)
 
 

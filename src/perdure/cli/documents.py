@@ -13,8 +13,9 @@ from perdure.codec import error_traceback
 from perdure.errors import DecodeError
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, Waiting
 from perdure.records import Execution, Status
+from perdure.schedules import ScheduleView
+from perdure.streams import Usage
 from perdure.views import HistoryEntry, error_of
-
 
 ENTRY = (
     "seq", "key", "kind", "name", "status", "attempt", "input", "output", "error", "traceback", "started_at",
@@ -129,3 +130,16 @@ def ending(row: Execution, outcome: Outcome) -> dict[str, Any]:
         case Paused(by, reason) | Cancelled(by, reason):
             document |= {"by": by, "reason": reason}
     return document
+
+
+def schedule(view: ScheduleView) -> dict[str, Any]:
+    return {name.name: getattr(view, name.name) for name in fields(view)}
+
+
+def usage(used: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": used.input_tokens,
+        "output_tokens": used.output_tokens,
+        "cost": str(used.cost),
+        "models": dict(used.models or {}),
+    }

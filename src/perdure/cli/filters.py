@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from perdure.cli.inputs import parse
-from perdure.cli.times import Moment
+from perdure.cli.times import moment
 from perdure.cli.words import to_json
 from perdure.records import Status
 from perdure.search import Query
@@ -46,8 +46,10 @@ def filters(*by: str) -> Callable[[F], F]:
         ),
         click.option("--text", metavar="TEXT", help="Part of the id, workflow, reason, or who started it."),
         click.option("--started-by", *by, "started_by", metavar="NAME", help="Only those that NAME started."),
-        click.option("--since", type=Moment(), metavar="WHEN", help="Created then or later: 2026-11-22, or 2h (ago)."),
-        click.option("--until", type=Moment(), metavar="WHEN", help="Created before then."),
+        click.option(
+            "--since", callback=moment, metavar="WHEN", help="Created then or later: 2026-11-22, 2h (ago)."
+        ),
+        click.option("--until", callback=moment, metavar="WHEN", help="Created before then."),
         click.option("--queue", metavar="NAME", help="Only those of this queue."),
     )
 

@@ -10,8 +10,8 @@ import click
 from perdure.cli.progress import Progress, State, counts
 from perdure.cli.words import readable
 from perdure.engine import Engine
-from perdure.handle import Handle
 from perdure.errors import DecodeError, StoreUnavailableError
+from perdure.handle import Handle
 from perdure.outcome import Completed, Outcome, Waiting
 from perdure.records import Status
 

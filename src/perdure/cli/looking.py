@@ -8,49 +8,44 @@ import click
 
 from perdure.cli import documents, ending, shown
 from perdure.cli.crew import live_workers, nobody_runs
+from perdure.cli.filters import Filter, filters
 from perdure.cli.follow import Follower
 from perdure.cli.interrupt import interruption, unless
 from perdure.cli.progress import progress_for
 from perdure.cli.reference import find_execution
 from perdure.cli.session import DONE, Session, shared, with_session
+from perdure.cli.telling import published
 from perdure.cli.words import table, when
 from perdure.clock import to_datetime
 from perdure.engine import Engine
-from perdure.records import Execution, Query, Status
+from perdure.records import Execution
 from perdure.views import request_view
-
-STATUSES = click.Choice([str(status) for status in Status], case_sensitive=False)
 
 
 @click.command("list")
-@click.option("--status", multiple=True, type=STATUSES, metavar="STATUS", help="Only these; may be repeated.")
-@click.option("--workflow", metavar="NAME", help="Only executions of this workflow.")
+@filters("--by")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where the last page ended.")
 @shared
 @with_session
-def list_command(
-    session: Session, status: tuple[str, ...], workflow: str | None, limit: int, cursor: str | None
-) -> int:
+def list_command(session: Session, chosen: Filter, limit: int, cursor: str | None) -> int:
     """List executions, newest first."""
-    query = Query(status=tuple(Status(name.lower()) for name in status), workflow=workflow)
-    return asyncio.run(_list(session, session.engine(), query, limit, cursor))
+    return asyncio.run(_list(session, session.engine(), chosen, limit, cursor))
 
 
-async def _list(session: Session, engine: Engine, query: Query, limit: int, cursor: str | None) -> int:
+async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cursor: str | None) -> int:
     async with engine:
-        page = await engine.list(query, limit=limit, cursor=cursor)
+        page = await engine.list(chosen.query, limit=limit, cursor=cursor)
     session.document({"items": [documents.brief(row) for row in page.items], "cursor": page.cursor})
     if not page.items:
-        session.say("No executions." if query == Query() and cursor is None else "No such executions.")
+        session.say("No executions." if not chosen.words and cursor is None else "No such executions.")
         return DONE
     rows = [[row.id, _name(row), str(row.status), when(to_datetime(row.created_at))] for row in page.items]
     for line in table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1)):
         session.say(line)
     if page.cursor is not None:
-        words = [word for name in query.status for word in ("--status", str(name))]
-        words += ["--workflow", query.workflow] if query.workflow else []
-        session.hint(f"More:\n  {session.command('list', *words, '--limit', str(limit), '--cursor', page.cursor)}")
+        words = [*chosen.words, "--limit", str(limit), "--cursor", page.cursor]
+        session.hint(f"More:\n  {session.command('list', *words)}")
     else:
         session.hint(f"One of them:\n  {session.command('show', page.items[0].id)}")
     return DONE
@@ -77,6 +72,7 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
         row = await find_execution(engine, id)
         handle = engine.get(row.id)
         history = await handle.history()
+        said, used = await published(engine, row.id), await handle.usage()
         below = await engine.store.tree(row.id)
         asked = await engine.store.requests(execution_ids=[row.id, *(child.id for child in below)])
         requests = [request_view(request) for request in asked]
@@ -87,12 +83,15 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
             "requests": [documents.request(request) for request in requests],
             "history": [documents.entry(entry) for entry in history],
             "children": [documents.brief(child) for child in below],
+            "published": said,
+            "usage": documents.usage(used),
             "nobody_runs_it": why_not,
         }
     )
     shown.execution(session, row, why_not)
+    shown.told(session, said, used)
     shown.waits(session, row, requests, below)
-    shown.journal(session, history)
+    shown.journal(session, row, history)
     shown.errors(session, row, history)
     shown.next_step(session, row, requests, why_not)
     return DONE

@@ -36,11 +36,18 @@ class Verb:
 
 @dataclass(slots=True, frozen=True)
 class Manner:
-    """How to go about many: only to look, without asking, on how many at most."""
+    """How to go about many: only to look, without asking, on how many at most; for what reason, and for whom."""
 
     dry_run: bool
     yes: bool
     limit: int | None
+    reason: str | None = None
+    by: str | None = None
+
+    def words(self) -> list[str]:
+        """The options that say so, but for the first two."""
+        given = (("--limit", self.limit), ("--reason", self.reason), ("--by", self.by))
+        return [word for name, value in given if value is not None for word in (name, str(value))]
 
 
 def bulk_options(function: F) -> F:
@@ -76,7 +83,7 @@ async def on_many(session: Session, engine: Engine, verb: Verb, chosen: Filter, 
         found = await bulk.each(engine, chosen.query, verb.statuses, act, True)
         ids = found.ids[: manner.limit]
         if manner.dry_run:
-            return tell_dry_run(session, verb, ids, [verb.name, *chosen.words])
+            return tell_dry_run(session, verb, ids, [verb.name, *chosen.words, *manner.words()])
         confirm(session, verb, ids, manner.yes)
         done, refused = await _each(session, engine, verb, ids, act)
     session.document({verb.done: done, "refused": refused, "dry_run": False})

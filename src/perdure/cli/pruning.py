@@ -10,7 +10,7 @@ import click
 from perdure.cli.filters import Filter, filters
 from perdure.cli.many import Verb, confirm, dry_run_option, tell_dry_run, yes_option
 from perdure.cli.session import DONE, Session, shared, with_session
-from perdure.cli.times import Span
+from perdure.cli.times import span
 from perdure.engine import Engine
 from perdure.records import ENDED, Status
 
@@ -19,7 +19,7 @@ PRUNE = Verb("prune", "pruned", [status for status in Status if status in ENDED]
 
 @click.command()
 @click.option(
-    "--older-than", type=Span(), required=True, metavar="TIME", help="Ended so long ago, at least: 12h, 30d, 4w."
+    "--older-than", callback=span, required=True, metavar="TIME", help="Ended so long ago, at least: 12h, 30d, 4w."
 )
 @filters()
 @dry_run_option

@@ -1,4 +1,4 @@
-"""`run`, `start` and `worker`: the commands that import the user's code."""
+"""`run` and `start`: the commands that begin an execution."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def run(
     this process is a worker like any other, and runs what else waits for one.
     """
     store = session.store(new=True, memory=True)
-    with _prints_aside(session):
-        workflow, args, kwargs = _load(target, arguments, execution_id, by)
+    with prints_aside(session):
+        workflow, args, kwargs = load_call(target, arguments, execution_id, by)
         _log(logging.WARNING)
         served = {made.options_.queue or "default" for made in (*registered(), workflow)}
         play = _Run(
@@ -153,8 +153,8 @@ def start(
     MODULE and arguments are as for `perdure run`. The same id, workflow and arguments again is the same execution.
     """
     store = session.store(new=True)
-    with _prints_aside(session):
-        workflow, args, kwargs = _load(target, arguments, execution_id, by)
+    with prints_aside(session):
+        workflow, args, kwargs = load_call(target, arguments, execution_id, by)
         if queue is not None:
             workflow = workflow.options(queue=queue)
         _log(logging.ERROR)
@@ -182,9 +182,10 @@ def _module(target: str) -> str:
     return target.rpartition(":")[0] or target
 
 
-def _load(
-    target: str, arguments: str | None, execution_id: str | None, by: str | None
+def load_call(
+    target: str, arguments: str | None, execution_id: str | None = None, by: str | None = None
 ) -> tuple[Workflow[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The workflow that is meant, and what to call it with."""
     module, name = load_module(target)
     workflow = find_workflow(module, name)
     args, kwargs = call_arguments(workflow, arguments)
@@ -194,7 +195,7 @@ def _load(
 
 
 @contextlib.contextmanager
-def _prints_aside(session: Session) -> Iterator[None]:
+def prints_aside(session: Session) -> Iterator[None]:
     """With `--json` stdout holds JSON alone: what the user's code prints goes to stderr."""
     if session.json:
         with contextlib.redirect_stdout(sys.stderr):

@@ -58,11 +58,7 @@ class Session:
                 f"{store.url} is the memory of one process and ends with it: no other process can look at it."
                 " Name a database with --db or PERDURE_DATABASE_URL"
             )
-        if isinstance(store, SqliteStore | FileStore) and not new and not Path(store.path).exists():
-            raise click.ClickException(
-                f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
-            )
-        return store
+        return store if new else existing(store)
 
     def _find(self, new: bool) -> str:
         if self.db is not None:
@@ -114,6 +110,15 @@ class Session:
         if self.db is not None:
             db = ["--db", self.db if hide_password(self.db) == self.db else "URL"]
         return shlex.join([*program(), *db, *words])
+
+
+def existing(store: Store) -> Store:
+    """The store, if there is one: nobody who only looks creates it."""
+    if isinstance(store, SqliteStore | FileStore) and not Path(store.path).exists():
+        raise click.ClickException(
+            f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
+        )
+    return store
 
 
 def program() -> list[str]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from perdure.cli import documents
 from perdure.cli.ending import tell_request
 from perdure.cli.session import Session
 from perdure.cli.words import LONGEST, cut, error_words, readable, table, to_json, took, when
 from perdure.clock import to_datetime
+from perdure.journal import EMIT, PUBLISH, STREAM, TOLD
 from perdure.outcome import OpenRequest
 from perdure.records import ENDED, Execution, Status
+from perdure.streams import Usage
 from perdure.views import HistoryEntry
 
 TRACEBACKS = 5
 ENTRIES = 200
 BODIES = ("step", "checkpoint", "attempt", "child")
 """What takes time of its own; the others wait for something."""
+
+HIDDEN = frozenset({*TOLD, EMIT, PUBLISH})
+"""What is told elsewhere; there may be thousands of it."""
 
 
 def execution(session: Session, row: Execution, why_not: str | None) -> None:
@@ -52,6 +58,24 @@ def execution(session: Session, row: Execution, why_not: str | None) -> None:
         session.say(f"  {name:<12}{value}")
 
 
+def told(session: Session, published: Mapping[str, Any], used: Usage) -> None:
+    """What it has published and used so far, if anything."""
+    if published:
+        session.say("\nPublished:")
+        for line in table(
+            ("NAME", "VALUE"),
+            [[name, cut(to_json(value), LONGEST)] for name, value in published.items()],
+            narrow=(0, 1),
+            indent="  ",
+        ):
+            session.say(line)
+    if used.tokens or used.cost:
+        models = ", ".join(f"{model}: {tokens}" for model, tokens in (used.models or {}).items())
+        session.say(f"\nUsed: {used.input_tokens} tokens in, {used.output_tokens} out, cost {used.cost}")
+        if models:
+            session.say(f"  {models}")
+
+
 def waits(session: Session, row: Execution, requests: Sequence[OpenRequest], below: Sequence[Execution]) -> None:
     """What it asks, and its children that have not ended."""
     if requests:
@@ -67,8 +91,12 @@ def waits(session: Session, row: Execution, requests: Sequence[OpenRequest], bel
             session.say(line)
 
 
-def journal(session: Session, history: Sequence[HistoryEntry]) -> None:
-    """Its durable calls, one line each, the failed attempts below."""
+def journal(session: Session, row: Execution, history: Sequence[HistoryEntry]) -> None:
+    """Its durable calls, one line each, the failed attempts below. What it told has places of its own."""
+    emits = any(entry.kind in (EMIT, STREAM) for entry in history)
+    history = [entry for entry in history if entry.kind not in HIDDEN]
+    if emits:
+        session.hint(f"\nIt emits:\n  {session.command('events', row.id)}")
     if not history:
         session.say("\nNothing is recorded of it yet.")
         return
@@ -130,5 +158,7 @@ def next_step(session: Session, row: Execution, requests: Sequence[OpenRequest],
         session.hint(f"\nStart a worker:\n  {session.command('worker', 'MODULE')}")
     if row.status in (Status.BLOCKED, Status.PAUSED):
         session.hint(f"\nIt goes on with:\n  {session.command('resume', row.id)}")
+    elif row.status is Status.FAILED:
+        session.hint(f"\nWhen that is mended, it goes on where it failed with:\n  {session.command('retry', row.id)}")
     elif row.status not in ENDED and not requests:
         session.hint(f"\nFollow it:\n  {session.command('watch', row.id)}")

@@ -90,7 +90,9 @@ def _tell(session: Session, found: Stats, workers: list[WorkerRecord]) -> None:
             ]
             for worker in workers
         ]
-        for line in table(("WORKER", "HOST:PID", "QUEUES", "WORKFLOWS", "BUILD", "SINCE (UTC)"), rows, narrow=(1, 2, 4)):
+        for line in table(
+            ("WORKER", "HOST:PID", "QUEUES", "WORKFLOWS", "BUILD", "SINCE (UTC)"), rows, narrow=(1, 2, 4)
+        ):
             session.say(line)
     asked = found.open_requests
     session.say(f"\n{asked} open request{'' if asked == 1 else 's'}.")

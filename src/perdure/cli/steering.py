@@ -53,17 +53,16 @@ def cancel(
     Or all that the filters find. Returns when it has ended, which may take as long as its running steps
     need to stop.
     """
-    manner = Manner(dry_run, yes, limit)
-    engine_of = session.engine
+    manner = Manner(dry_run, yes, limit, reason, by)
     if one_or_many(CANCEL, id, chosen, manner):
-        return asyncio.run(_cancel(session, engine_of(), id or "", reason, by))
+        return asyncio.run(_cancel(session, session.engine(), id or "", reason, by))
 
     async def act(handle: Handle[Any]) -> None:
         outcome = await handle.cancel(reason=reason, by=by)
         if not isinstance(outcome, Cancelled):
             raise PerdureError(f"it had ended before: it is {await handle.status()}")
 
-    return asyncio.run(on_many(session, engine_of(), CANCEL, chosen, manner, act))
+    return asyncio.run(on_many(session, session.engine(), CANCEL, chosen, manner, act))
 
 
 async def _cancel(session: Session, engine: Engine, id: str, reason: str | None, by: str | None) -> int:
@@ -106,7 +105,7 @@ def pause(
 
     Or all that the filters find. Running steps are recorded first, no new one begins; its children go on.
     """
-    manner = Manner(dry_run, yes, limit)
+    manner = Manner(dry_run, yes, limit, reason, by)
     if one_or_many(PAUSE, id, chosen, manner):
         return asyncio.run(_pause(session, session.engine(), id or "", reason, by))
     return asyncio.run(
@@ -143,12 +142,10 @@ def resume(
 
     Or all that the filters find: --status blocked --workflow NAME, once its code is mended.
     """
-    manner = Manner(dry_run, yes, limit)
+    manner = Manner(dry_run, yes, limit, by=by)
     if one_or_many(RESUME, id, chosen, manner):
         return asyncio.run(_resume(session, session.engine(), id or "", by))
-    return asyncio.run(
-        on_many(session, session.engine(), RESUME, chosen, manner, lambda handle: handle.resume(by=by))
-    )
+    return asyncio.run(on_many(session, session.engine(), RESUME, chosen, manner, lambda handle: handle.resume(by=by)))
 
 
 async def _resume(session: Session, engine: Engine, id: str, by: str | None) -> int:
@@ -177,7 +174,7 @@ def retry(
 
     Or all that the filters find. Nothing is undone; what had succeeded does not run again.
     """
-    manner = Manner(dry_run, yes, limit)
+    manner = Manner(dry_run, yes, limit, by=by)
     if one_or_many(RETRY, id, chosen, manner):
         return asyncio.run(_retry(session, session.engine(), id or "", by))
     return asyncio.run(on_many(session, session.engine(), RETRY, chosen, manner, lambda handle: handle.retry(by=by)))

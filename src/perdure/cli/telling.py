@@ -76,7 +76,7 @@ def _say(session: Session, item: dict[str, Any]) -> None:
         case "emitted":
             session.say(to_json(item["value"]))
         case "restarted":
-            session.hint(f"{item['key']} begins anew (attempt {item['attempt']}): what it emitted before does not count")
+            session.hint(f"{item['key']} begins anew (attempt {item['attempt']}): forget what it emitted before")
         case _:
             of = "" if item["total"] is None else f" of {item['total']}"
             session.hint(f"{item['key']}: {item['done']}{of}")

@@ -1,10 +1,9 @@
-"""Times as they are typed: `30d`, `90m`, `2026-11-22`, `2026-11-22T08:00+01:00`."""
+"""Times as they are typed: `30d`, `90m`, `2026-11-22`, `2026-11-22T08:00+01:00`. Callbacks of options."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
@@ -24,30 +23,23 @@ def parse_span(text: str) -> timedelta | None:
         return None
 
 
-class Span(click.ParamType):
+def span(context: click.Context, parameter: click.Parameter, value: str) -> timedelta:
     """How long: a number and s, m, h, d or w."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        span = value if isinstance(value, timedelta) else parse_span(value)
-        if span is None:
-            self.fail(f"{value!r} is no time such as 90s, 15m, 12h, 30d or 4w", param, ctx)
-        return span
+    found = parse_span(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time such as 90s, 15m, 12h, 30d or 4w", context, parameter)
+    return found
 
 
-class Moment(click.ParamType):
+def moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
     """When: a date or time (UTC, unless it names another zone), or how long ago."""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        span = parse_span(value)
-        try:
-            when = datetime.now(UTC) - span if span is not None else datetime.fromisoformat(value)
-            when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-            return when.astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is neither a time such as 2026-11-22T08:00 nor how long ago, such as 2h", param, ctx)
+    if value is None:
+        return None
+    ago = parse_span(value)
+    try:
+        when = datetime.now(UTC) - ago if ago is not None else datetime.fromisoformat(value)
+        return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{value!r} is neither a time such as 2026-11-22T08:00 nor how long ago, such as 2h", context, parameter
+        ) from error

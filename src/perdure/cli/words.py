@@ -140,5 +140,6 @@ def table(
     for row in cells:
         cut_row = [cut(cell, most) for cell, most in zip(row, widths, strict=True)]
         line = "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(cut_row, widths, strict=True))
-        lines.append((indent + line).rstrip())
+        line = (indent + line).rstrip()
+        lines.append(line if room is None else cut(line, room))
     return lines

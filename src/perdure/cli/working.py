@@ -8,16 +8,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
+from perdure.cli.app import load_app
+from perdure.cli.documents import schedule as schedule_document
 from perdure.cli.interrupt import interruption
 from perdure.cli.session import DONE, Session, shared, with_session
-from perdure.cli.target import find, load_module, registered
+from perdure.cli.words import when
 from perdure.engine import Engine
+from perdure.queues import Queue
+from perdure.records import Limit
+from perdure.schedules import ScheduleView
 from perdure.worker import Worker
-from perdure.workflow import Workflow
 
 LOOK = 0.5
 """Seconds between two looks whether the worker still works."""
@@ -25,7 +28,11 @@ LOOK = 0.5
 
 @click.command()
 @click.argument("target", metavar="MODULE[:APP]")
-@click.option("--queues", metavar="NAMES", help="Queues to serve, with commas between them.  [default: default]")
+@click.option(
+    "--queues",
+    metavar="NAMES",
+    help="Queues to serve, with commas between them; emails:10 runs at most 10 of it at once.  [default: default]",
+)
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Executions at once.  [default: 100]")
 @shared
 @with_session
@@ -34,38 +41,36 @@ def worker(session: Session, target: str, queues: str | None, concurrency: int |
 
     MODULE is a module or a file.py, found from the current folder; all workflows that it imports are
     registered. APP is a name in it: an Engine, a function that makes one, or a list of workflows.
+    A queue's limit holds over all workers; each of them must be told of it alike.
     """
-    module, name = load_module(target)
+    served = parse_queues(queues if queues is not None else "default")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    app = find(module, name) if name else None
-    if name and app is None:
-        raise click.UsageError(f"{module.__name__} has no {name!r}")
-    if callable(app) and not isinstance(app, Workflow | Engine):
-        app = app()
+    app = load_app(target)
     if isinstance(app, Engine):
         if session.db is not None or queues is not None or concurrency is not None:
             raise click.UsageError(
                 f"{target} is an engine with settings of its own: leave --db, --queues, --concurrency"
             )
         return asyncio.run(_work(session, app))
-    engine = Engine(
-        session.store(new=True),
-        workflows=_chosen(target, app),
-        queues=[name.strip() for name in (queues or "default").split(",") if name.strip()],
-        concurrency=concurrency or 100,
-    )
+    engine = Engine(session.store(new=True), workflows=app, queues=served, concurrency=concurrency or 100)
     return asyncio.run(_work(session, engine))
 
 
-def _chosen(target: str, app: Any) -> Sequence[Workflow[..., Any]] | None:
-    if app is None:
-        if not registered():
-            raise click.UsageError(f"{target} has no workflows: mark an `async def` with @workflow")
-        return None
-    chosen = [app] if isinstance(app, Workflow) else app
-    if not isinstance(chosen, list | tuple) or not all(isinstance(w, Workflow) for w in chosen) or not chosen:
-        raise click.UsageError(f"{target} is neither an Engine, nor a function that makes one, nor a list of workflows")
-    return chosen
+def parse_queues(text: str) -> list[str | Queue]:
+    """`emails:10,default`: names, some with how many of them may run at once. Raises `click.UsageError`."""
+    queues: list[str | Queue] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, number = word.rpartition(":")
+        if not colon:
+            queues.append(word)
+        elif name and number.isdecimal() and int(number) > 0:
+            queues.append(Queue(name, concurrency=int(number)))
+        else:
+            raise click.UsageError(f"--queues {word}: write NAME, or NAME:NUMBER with a number of 1 or more")
+    names = [queue if isinstance(queue, str) else queue.name for queue in queues]
+    if not names or len(set(names)) < len(names):
+        raise click.UsageError("--queues: name each queue once" if names else "--queues names no queue")
+    return queues
 
 
 async def _work(session: Session, engine: Engine) -> int:
@@ -74,7 +79,7 @@ async def _work(session: Session, engine: Engine) -> int:
             at_work = engine.worker
             if at_work is None:
                 raise click.UsageError("this Engine has worker=False: it runs nothing")
-            _tell(session, engine, at_work)
+            _tell(session, engine, at_work, await engine.schedules())
             while not interrupted.done() and at_work.fatal is None:
                 await asyncio.wait([interrupted], timeout=LOOK)
             if at_work.fatal is None:
@@ -87,8 +92,8 @@ async def _work(session: Session, engine: Engine) -> int:
     return DONE
 
 
-def _tell(session: Session, engine: Engine, at_work: Worker) -> None:
-    workflows = [{"name": name, "version": version} for name, version in sorted(at_work.workflows)]
+def _tell(session: Session, engine: Engine, at_work: Worker, schedules: Sequence[ScheduleView]) -> None:
+    limits = {limit.queue: limit for limit in at_work.limits}
     session.document(
         {
             "worker": at_work.record.id,
@@ -96,16 +101,36 @@ def _tell(session: Session, engine: Engine, at_work: Worker) -> None:
             "store": engine.store.url,
             "build": at_work.build,
             "queues": list(at_work.queues),
+            "limits": list(limits.values()),
             "concurrency": at_work.concurrency,
-            "workflows": workflows,
+            "workflows": [{"name": name, "version": version} for name, version in sorted(at_work.workflows)],
+            "schedules": [schedule_document(schedule) for schedule in schedules],
         }
     )
     session.say(f"worker {at_work.record.id} (pid {os.getpid()}) on {engine.store.url}")
-    session.say(f"  queues     {', '.join(at_work.queues)}; up to {at_work.concurrency} executions at once")
+    served = ", ".join(name + (limit_words(limits[name]) if name in limits else "") for name in at_work.queues)
+    session.say(f"  queues     {served}; up to {at_work.concurrency} executions at once")
     for n, (identity, made) in enumerate(sorted(at_work.workflows.items())):
         queue = made.options_.queue or "default"
         aside = f"   (its queue {queue!r} is not served here)" if queue not in at_work.queues else ""
         session.say(f"  {'workflows' if n == 0 else '':9}  {identity[0]} (version {identity[1]}){aside}")
+    for n, schedule in enumerate(schedules):
+        session.say(f"  {'schedules' if n == 0 else '':9}  {_schedule_words(at_work, schedule)}")
     session.say("Ctrl-C stops it.")
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
+
+
+def limit_words(limit: Limit) -> str:
+    """` (at most 10 at once, 100 starts in 60 s, for each customer)`"""
+    words = [f"at most {limit.concurrency} at once"] if limit.concurrency is not None else []
+    words += [f"{limit.starts} starts in {limit.window / 1_000_000:g} s"] if limit.starts is not None else []
+    words += [f"for each {limit.per}"] if limit.per is not None else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _schedule_words(at_work: Worker, schedule: ScheduleView) -> str:
+    following = "paused" if schedule.paused else f"next {when(schedule.next_at) or 'never'} UTC"
+    known = (schedule.workflow, schedule.version) in at_work.workflows
+    aside = "" if known else f"   ({schedule.workflow} (version {schedule.version}) is not run here)"
+    return f"{schedule.name}: {schedule.cron} ({schedule.timezone}), {following}{aside}"

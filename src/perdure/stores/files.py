@@ -95,7 +95,7 @@ class FileStore:
     @property
     def standing_by(self) -> bool:
         """Another process runs executions: this one may not, for now."""
-        return not self._crew.runs
+        return self._entered is None or not self._crew.runs
 
     @property
     def _folder(self) -> Folder:

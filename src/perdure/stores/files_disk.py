@@ -12,6 +12,7 @@ from perdure.errors import StoreUnavailableError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_UNKNOWN = {errno.EINVAL, errno.ENOTSUP, errno.ENOTTY}  # this file system does not know what is asked of it
 
 
 def write(descriptor: int, data: bytes, at: int) -> None:
@@ -25,9 +26,14 @@ def write(descriptor: int, data: bytes, at: int) -> None:
 def sync(descriptor: int) -> None:
     """Return once what was written is on the disk itself."""
     if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: there `fsync` leaves it in the drive's cache
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                raise
+        else:
+            return
+    os.fsync(descriptor)
 
 
 def sync_folder(path: str) -> None:
@@ -36,7 +42,7 @@ def sync_folder(path: str) -> None:
     try:
         sync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems keep names without being asked
+        if error.errno not in _UNKNOWN:  # some file systems keep names without being asked
             raise
     finally:
         os.close(descriptor)

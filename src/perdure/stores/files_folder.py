@@ -31,6 +31,7 @@ from perdure.stores.files_log import Log, Write
 from perdure.stores.files_names import FOLDER, SCHEDULES, WORKERS, file_of
 from perdure.stores.files_rows import WatchedStore
 from perdure.stores.patience import Busy
+from perdure.stores.presence import process_token
 
 Result = TypeVar("Result")
 
@@ -109,7 +110,7 @@ class Folder:
             with disk.told(self.path):
                 made = create_layout(self.path, self._locked_for_opening)
                 self.crew = Crew(self.path)
-                self.read(lambda memory: None)
+                self.crew.abandoned = self.read(_of_this_process)
         except BaseException:
             self._close_descriptors()
             raise
@@ -138,6 +139,7 @@ class Folder:
         self.log.close()
         if self.crew is not None:
             self.crew.close()
+            self.crew = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -416,6 +418,11 @@ class Folder:
         for folder in (os.path.join(self.path, FOLDER), self.path):
             disk.sync_folder(folder)
         return True
+
+
+def _of_this_process(memory: WatchedStore) -> set[int]:
+    """Workers that this process had when it left the folder before."""
+    return {row.id for row in memory._workers.values() if row.process == process_token()}
 
 
 def _owner(line: Line) -> str | None:

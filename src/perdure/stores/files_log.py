@@ -51,7 +51,8 @@ class Log:
 
     def segments(self) -> list[int]:
         """The numbers of those that are there."""
-        return sorted(int(name[:-6]) for name in os.listdir(self.folder) if name.endswith(".jsonl"))
+        names = (name.removesuffix(".jsonl") for name in os.listdir(self.folder) if name.endswith(".jsonl"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def rewind(self) -> None:
         """Go to the beginning of what is there; make the first segment if nothing is."""

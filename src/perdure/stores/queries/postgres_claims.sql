@@ -166,7 +166,9 @@ select q.name from queues q where q.name = any($1::text[]) order by q.name for n
 
 -- name: running_places
 -- What of a queue is in somebody's memory.
-select w.id, w.attributes, w.started_at from workflow_executions w where w.status = 'running' and w.queue = $1;
+select w.id, w.attributes, w.started_at
+from workflow_executions w
+where w.owner is not null and w.status = 'running' and w.queue = $1;
 
 -- name: recent_places
 -- What of a queue was first claimed within so many microseconds, at most so many.

@@ -6,9 +6,8 @@ alter table workflow_executions add column started_at timestamptz;
 alter table workflow_executions add column base_seq bigint not null default 0;
 alter table workflow_executions add column refused text;
 
--- What a claim with limits counts: who runs in a queue, and since when; what may have killed its workers; what is old
--- enough to be removed.
-create index workflow_executions_running on workflow_executions (queue) where status = 'running';
+-- What a claim with a rate counts; what may have killed its workers; what is old enough to be removed. Who runs in a
+-- queue is found by its owner: an index of its own would draw the search for what the dead left, away from the owners.
 create index workflow_executions_started on workflow_executions (queue, started_at) where started_at is not null;
 create index workflow_executions_crashed on workflow_executions (queue)
     where crashes > 0 and status in ('pending', 'waiting', 'running');
