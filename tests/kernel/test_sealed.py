@@ -125,7 +125,7 @@ async def test_what_somebody_wrote_in_plain_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sealed.db"
     url = f"sqlite:///{path}"
     await begin(url, OLD)
-    async with Engine(url, worker=False, codec=OLD) as engine:
+    async with Engine(url, worker=False, workflows=[keeps], codec=OLD) as engine:
         await engine.answer((await engine.get("k").requests())[0].id, "fine")
     with sqlite3.connect(path) as database:
         database.execute("update approval_requests set answer = '\"forged\"'")
