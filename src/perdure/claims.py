@@ -127,7 +127,7 @@ class Claims:
         """An execution has left the worker's memory: a suspect that waited for it may begin."""
         worker = self.worker
         if self._held is not None:
-            if not worker.runs and not worker.creating and not self.loading:
+            if not worker.runs and not self.loading:
                 row, self._held = self._held, None
                 self.loading.add(row.id)
                 worker.spawn(self._take([row]), lambda result, error: None)

@@ -68,13 +68,17 @@ def block(run: Run, error: PerdureError) -> None:
     run.locals = []
     run.told = []
     text = encode_error(error)
-    if not isinstance(error, JournalMismatchError):
-        logger.error("%s is blocked: %s", run.id, error)
-    else:
-        logger.error("%s is blocked, its journal does not fit the code: %s", run.id, error)
-
     record = functools.partial(change, run, Status.BLOCKED, error=text, reason=str(error))
-    stop(run, record, for_good=False)
+    if isinstance(error, JournalMismatchError):
+        stop(run, functools.partial(errands.find_fitting_build, run.worker, run, error, record), for_good=False)
+    else:
+        logger.error("%s is blocked: %s", run.id, error)
+        stop(run, record, for_good=False)
+
+
+def refuse(run: Run, refused: str) -> None:
+    """Leave the execution to another build, whose code may fit its journal."""
+    change(run, Status.PENDING, refused=refused)
 
 
 def release(run: Run) -> None:
@@ -155,6 +159,7 @@ def change(
     reason: str | None = None,
     wake_at: int | None = None,
     again: tuple[str, int, int] | None = None,
+    refused: str | None = None,
 ) -> None:
     """Have the execution's row changed; `Run.changed` hears the verdict."""
     if run.abandoned:
@@ -177,6 +182,7 @@ def change(
         reason=reason,
         wake_at=wake_at,
         parent_id=run.execution.parent_id if status in ENDED else None,
+        refused=refused,
     )
     if again is not None:
         wanted = replace(wanted, input=again[0], generation=again[1], base_seq=again[2])

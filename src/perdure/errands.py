@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perdure.codec import checksum, encode_error
-from perdure.errors import FramesRefusedError, LeaseLostError
-from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Receipt, Request, Status, Verdict
+from perdure.errors import FramesRefusedError, LeaseLostError, PerdureError
+from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Receipt, Request, Status, Verdict, WorkerRecord
 from perdure.wishes import cancel
 
 if TYPE_CHECKING:
@@ -83,6 +84,28 @@ def end_children(worker: Worker, run: Run, then: Callable[[], None]) -> None:
 
     worker.spawn(end(), lambda result, error: None if run.abandoned else then())
     return None
+
+
+def find_fitting_build(worker: Worker, run: Run, error: PerdureError, block: Callable[[], None]) -> None:
+    """The code here does not fit: does a live worker of another build know the workflow, and has not tried yet?"""
+    execution = run.execution
+    refused = {worker.build, *json.loads(execution.refused or "[]")}
+
+    def found(workers: list[WorkerRecord] | None, trouble: BaseException | None) -> None:
+        if run.abandoned:
+            return
+        known = [execution.workflow, execution.version]
+        others = {w.build for w in workers or () if w.state == "live" and known in json.loads(w.workflows)}
+        if worker.build and others - refused:
+            logger.warning(
+                "%s does not fit the code of this build, %s; left to another: %s", run.id, worker.build, error
+            )
+            run.refuse(json.dumps(sorted(refused)))
+        else:
+            logger.error("%s is blocked, its journal does not fit the code: %s", run.id, error)
+            block()
+
+    worker.spawn(worker.insist(worker.store.workers), found)
 
 
 def check_owner(worker: Worker, run: Run, error: BaseException) -> None:

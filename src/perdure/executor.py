@@ -500,6 +500,10 @@ class Run:
         self.sequencer.closing = True
         self.block(error)
 
+    def refuse(self, refused: str) -> None:
+        """Leave the execution to a worker of another build (`refused`: JSON list of those that do not fit)."""
+        endings.refuse(self, refused)
+
     def release(self) -> None:
         """Give the execution back for another worker, once what is under way is recorded."""
         endings.release(self)

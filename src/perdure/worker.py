@@ -252,6 +252,7 @@ class Worker:
             if execution.owner is not None:
                 execution.owner = self.record.id
             self.committer.create(execution, created)
+        self.committer.kick()  # what came back from a batch under the old name waits there
         self.poke()
 
     # Tasks of the worker's own ---------------------------------------------------------------------------
@@ -335,6 +336,8 @@ class Worker:
             return
         if takes and workflow is not None:
             self.adopt(execution, workflow, [], None)
+            if self.claims.is_alone() and execution.id in self.runs:
+                self.runs[execution.id].release()
         elif execution.wake_at is None:
             if workflow is not None:
                 self.submitted.add(execution.id)

@@ -197,8 +197,9 @@ class Shell:
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (24, columns))
         os.write(ours, typed.encode())
+        environment = {k: v for k, v in self.environment().items() if k not in ("COLUMNS", "LINES")}
         child = subprocess.Popen(
-            [*PROGRAM, *words], cwd=self.folder, env=self.environment(), stdin=theirs, stdout=theirs, stderr=theirs
+            [*PROGRAM, *words], cwd=self.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
         )
         os.close(theirs)
         said = b""

@@ -15,7 +15,9 @@ def told(shell: Shell) -> Shell:
 
 def test_what_was_emitted_is_a_line_of_json_each(told: Shell) -> None:
     said = told("events", "t")
-    assert (said.code, said.out) == (0, '{"item": "lamp", "cents": 5}\n"one"\n"one"\n'), said.err
+    first, *rest = said.out.splitlines()
+    assert (said.code, rest) == (0, ['"one"', '"one"']), said.err
+    assert '{"item": "lamp", "cents": 5}' in first, "its class is not known here: it has the form of the database"
     assert "speak#1: 1 of 2" in said.err
     assert "speak#1 begins anew (attempt 2)" in said.err
     assert "--follow --after" in said.err

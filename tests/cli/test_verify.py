@@ -25,8 +25,8 @@ def opened(shell: Shell) -> Shell:
     for id in ("x", "y"):
         shell("run", "app:fulfil", '"a lamp"', "--id", id)
     shell("run", "app:mail", "--id", "m")
-    shell("start", "app:order", "--id", "new")
     shell("run", "app:add", "1", "--id", "done")
+    shell("start", "app:order", "--id", "new")
     return shell
 
 

@@ -19,6 +19,8 @@ WAVES = 3
 def test_competing_workers_killed_at_random_end_what_they_ran_as_if_undisturbed(
     servers: Servers, folder: Path, url: str, seed: int
 ) -> None:
+    if url.startswith("file:"):
+        pytest.skip("one process at a time runs executions there")
     random = Random(seed)
     reference = Reference(Trial(servers, folder, url, "undisturbed"))
     ids = [f"x{n}" for n in range(8)]

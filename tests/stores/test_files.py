@@ -188,11 +188,10 @@ async def test_the_log_is_folded_into_the_files_over_and_over(
     for n in range(60):
         await scene.run(f"n{n % 7}-{n // 7}")
         await scene.commit(entries=[scene.entry(f"n{n % 7}-{n // 7}", seq) for seq in range(1, 4)])
-        if n % 20 == 10:
+        if n % 10 == 9:
             _rest(store)
             assert await reopened(copied(path, path.with_name("copy"))) == await everything(store)
-    _rest(store)
-    assert store._folder.log.number > 5
+    assert store._folder.log.number > 3
     assert len(store._folder.log.segments()) <= 2
     assert await reopened(copied(path, path.with_name("copy"))) == await everything(store)
 
@@ -425,6 +424,66 @@ async def test_a_disk_that_fails_is_told_in_words_and_nothing_is_lost(
     disk.number = None
     verdicts = await scene.send(batch)
     assert (verdicts.creates, verdicts.changes) == ([Verdict.OK], [Verdict.OK])
+    assert await reopened(copied(path, path.with_name("copy"))) == await everything(store)
+
+
+async def test_a_log_that_cannot_be_folded_refuses_no_commit(
+    path: Path, scene: Scene, disk: BadDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = scene.store
+    assert isinstance(store, FileStore)
+    monkeypatch.setattr(files_folder, "LOG_SIZE", 0)
+    roll = store._folder.log.roll
+
+    def fail_at_the_second_half() -> None:
+        disk.number = errno.EIO
+        try:
+            roll()
+        finally:
+            disk.number = None
+
+    monkeypatch.setattr(store._folder.log, "roll", fail_at_the_second_half)
+    await scene.run()
+    for seq in range(1, 5):
+        assert (await scene.send(scene.batch(entries=[scene.entry(seq=seq)]))).alive
+    monkeypatch.setattr(store._folder.log, "roll", roll)
+    await scene.commit(entries=[scene.entry(seq=5)])
+    _rest(store)
+    assert len(store._folder.log.segments()) == 1
+    assert await reopened(copied(path, path.with_name("copy"))) == await everything(store)
+    assert await scene.seqs() == [1, 2, 3, 4, 5]
+
+
+async def test_files_that_could_not_be_flushed_are_written_again_from_the_log(
+    path: Path, scene: Scene, disk: BadDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = scene.store
+    assert isinstance(store, FileStore)
+    await scene.run()
+    sync_folder = files_disk.sync_folder
+
+    def fail(_path: str) -> None:
+        raise OSError(errno.EIO, "the flush failed")
+
+    monkeypatch.setattr(files_folder, "LOG_SIZE", 0)
+    begin = store._folder._begin_fold
+
+    def begin_then_fail() -> tuple[int, set[str]]:
+        begun = begin()
+        monkeypatch.setattr(files_disk, "sync_folder", fail)
+        return begun
+
+    monkeypatch.setattr(store._folder, "_begin_fold", begin_then_fail)
+    await scene.commit(entries=[scene.entry(seq=1)])
+    _rest(store)
+    monkeypatch.undo()
+    assert len(store._folder.log.segments()) == 2, "the log is there as long as it is needed"
+    assert files_disk.sync_folder is sync_folder
+    (path / file_of(scene.id())).write_bytes(b"")  # as a crash may find it
+    monkeypatch.setattr(files_folder, "LOG_SIZE", 0)
+    await scene.commit(entries=[scene.entry(seq=2)])
+    _rest(store)
+    assert len(store._folder.log.segments()) == 1
     assert await reopened(copied(path, path.with_name("copy"))) == await everything(store)
 
 

@@ -46,9 +46,7 @@ def filters(*by: str) -> Callable[[F], F]:
         ),
         click.option("--text", metavar="TEXT", help="Part of the id, workflow, reason, or who started it."),
         click.option("--started-by", *by, "started_by", metavar="NAME", help="Only those that NAME started."),
-        click.option(
-            "--since", callback=moment, metavar="WHEN", help="Created then or later: 2026-11-22, 2h (ago)."
-        ),
+        click.option("--since", callback=moment, metavar="WHEN", help="Created then or later: 2026-11-22, 2h (ago)."),
         click.option("--until", callback=moment, metavar="WHEN", help="Created before then."),
         click.option("--queue", metavar="NAME", help="Only those of this queue."),
     )

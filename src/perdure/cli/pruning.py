@@ -41,7 +41,7 @@ async def _prune(
     async with engine:
         found = await engine.prune(chosen.query, older_than=older_than, dry_run=True)
         if dry_run:
-            words = ["prune", "--older-than", f"{older_than.total_seconds():g}s", *chosen.words]
+            words = ["prune", "--older-than", f"{older_than.total_seconds():.0f}s", *chosen.words]
             return tell_dry_run(session, PRUNE, found.ids, words)
         confirm(session, PRUNE, found.ids, yes)
         done = await engine.prune(chosen.query, older_than=older_than)

@@ -143,10 +143,14 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def shared(function: F) -> F:
-    """`--db` and `--json`, wherever they stand."""
+    """`--db` and `--json`, wherever they stand. Read first, so that what is wrong with the others is JSON too."""
     for option in (
-        click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Answer in JSON."),
-        click.option("--db", metavar="URL", expose_value=False, callback=_remember, help="The database."),
+        click.option(
+            "--json", is_flag=True, is_eager=True, expose_value=False, callback=_remember, help="Answer in JSON."
+        ),
+        click.option(
+            "--db", metavar="URL", is_eager=True, expose_value=False, callback=_remember, help="The database."
+        ),
     ):
         function = option(function)
     return function

@@ -25,10 +25,11 @@ from perdure.clock import Clock
 from perdure.errors import BadBatchError, DecodeError, PerdureError, StoreUnavailableError
 from perdure.stores import files_disk as disk
 from perdure.stores.files_crew import Crew
+from perdure.stores.files_follow import Files
 from perdure.stores.files_layout import create_layout, read_execution_files
 from perdure.stores.files_lines import Line, read_line
 from perdure.stores.files_log import Log, Write
-from perdure.stores.files_names import FOLDER, SCHEDULES, WORKERS, file_of
+from perdure.stores.files_names import SCHEDULES, WORKERS, file_of
 from perdure.stores.files_rows import WatchedStore
 from perdure.stores.patience import Busy
 from perdure.stores.presence import process_token
@@ -88,17 +89,13 @@ class Folder:
         self.mutex = threading.RLock()
         self.memory = WatchedStore(clock=clock)
         self.log = Log(os.path.join(path, "log"))
+        self.files = Files(path)
         self.damaged: dict[str, str] = {}
         self.crew: Crew | None = None
         self._lock = -1
         self._stale = True
         self._failing = False
         self._writes = False  # this process has written: it keeps the files up with the log
-        self._lengths: dict[str, int] = {}
-        self._behind: dict[str, list[Write]] = {}
-        self._behind_size = 0
-        self._ragged: set[str] = set()
-        self._unsynced: set[str] = set()
         self._folding: threading.Thread | None = None
         self._closed = False
 
@@ -145,9 +142,9 @@ class Folder:
             self._lock = -1
 
     def _leave_tidy(self) -> None:
-        if self._bring_files_up() and self._unsynced and len(self._unsynced) <= FEW and self._folding is None:
+        if self.files.bring_up() and self.files.unsynced and len(self.files.unsynced) <= FEW and self._folding is None:
             last, files = self._begin_fold()
-            if self._sync_files(files):
+            if self.files.sync(files, self._is_closed):
                 self.log.remove(last)
 
     # Verbs ----------------------------------------------------------------------------------------------
@@ -195,10 +192,13 @@ class Folder:
             self._stale = self._stale or bool(touched)
             raise
         touched.clear()
-        if self._behind_size > BEHIND:
-            self._bring_files_up()
-        if self.log.position > LOG_SIZE and self._folding is None:
-            self._fold()
+        try:
+            if self.files.size > BEHIND:
+                self.files.bring_up()
+            if self.log.position > LOG_SIZE and self._folding is None:
+                self._fold()
+        except (OSError, PerdureError, RuntimeError) as error:  # what was done is recorded all the same
+            logger.warning("%s: the log is not folded into the files for now: %s", self.path, error)
         return result
 
     def _try_disk(self) -> None:
@@ -218,7 +218,7 @@ class Folder:
         placed = []
         try:
             for file, line in lines:
-                at = ends.get(file, self._lengths.get(file, 0)) if line is not None else 0
+                at = ends.get(file, self.files.lengths.get(file, 0)) if line is not None else 0
                 placed.append(Write(file, at, line))
                 ends[file] = at + len(line or b"")
         except (ValueError, OverflowError) as error:
@@ -232,16 +232,7 @@ class Folder:
         except BaseException:
             self._failing = True
             raise
-        self._note(writes)
-
-    def _note(self, writes: Iterable[Write]) -> None:
-        """These are in the log, and not yet in their files."""
-        for write in writes:
-            size = len(write.line or b"")
-            self._lengths[write.file] = write.at + size
-            self._behind.setdefault(write.file, []).append(write)
-            self._behind_size += size
-            self._unsynced.add(write.file)
+        self.files.note(writes)
 
     # What others wrote ----------------------------------------------------------------------------------
 
@@ -254,15 +245,15 @@ class Folder:
             except FileNotFoundError:
                 self._stale = True
             self.news += 1
-            if self._behind_size > BEHIND:
-                self._bring_files_up()
+            if self.files.size > BEHIND:
+                self.files.bring_up()
         if self._stale:
             self._load()
 
     def _follow(self, writes: Iterable[Write]) -> None:
         fresh = []
         for write in writes:
-            if write.line is None or write.at != self._lengths.get(write.file, 0):
+            if write.line is None or write.at != self.files.lengths.get(write.file, 0):
                 self._stale = True  # a file was removed, or a line is missing: the files tell
                 return
             line = read_line(write.line[:-1])
@@ -273,8 +264,8 @@ class Folder:
                 self._stale = True
                 return
             fresh.append(write)
-            self._lengths[write.file] = write.at + len(write.line)
-        self._note(fresh)
+            self.files.lengths[write.file] = write.at + len(write.line)
+        self.files.note(fresh)
 
     # Reading all ----------------------------------------------------------------------------------------
 
@@ -282,7 +273,8 @@ class Folder:
         """Read everything: the files, and over them what the log says."""
         memory = WatchedStore(clock=self.clock)
         memory._signal = self.memory._signal
-        self.damaged, self._lengths, self._behind, self._behind_size = {}, {}, {}, 0
+        self.damaged = {}
+        self.files.begin()
         self.log.rewind()
         logged: defaultdict[str, list[Write]] = defaultdict(list)
         for write in self.log.read():
@@ -290,13 +282,12 @@ class Folder:
         for file, found in read_execution_files(self.path, logged):
             if not found.there:
                 continue
-            self._lengths[file] = found.end
+            self.files.lengths[file] = found.end
             if found.ragged:
-                self._ragged.add(file)
+                self.files.ragged.add(file)
             self._read_lines(memory, file, found.lines, found.damage)
-        for file, writes in logged.items():
-            self._behind[file] = writes
-            self._unsynced.add(file)
+        for writes in logged.values():
+            self.files.note(writes)
         memory.place_unreadable_workers()
         memory.keep_leases(self.memory)
         memory.touched.clear()
@@ -335,52 +326,19 @@ class Folder:
     def keep_up(self) -> None:
         """Write into the files what is in the log, if this process writes at all and the lock is free."""
         with self.mutex:
-            if self._behind and self._writes and not self._stale and not self._closed:
+            if self.files.behind and self._writes and not self._stale and not self._closed:
                 with suppress(StoreUnavailableError), disk.told(self.path):
-                    self._locked(self._bring_files_up)
-
-    def _bring_files_up(self) -> bool:
-        """Under the lock. False if it did not succeed: then the log is all the more needed, and is there."""
-        try:
-            for file in self._ragged - self._behind.keys():
-                with suppress(FileNotFoundError):
-                    os.truncate(os.path.join(self.path, file), self._lengths[file])
-            for file, writes in self._behind.items():
-                self._bring_up(file, writes)
-        except OSError as error:
-            logger.warning("%s", disk.in_words(error, self.path))
-            return False
-        self._ragged.clear()
-        self._behind, self._behind_size = {}, 0
-        return True
-
-    def _bring_up(self, file: str, writes: list[Write]) -> None:
-        path = os.path.join(self.path, file)
-        removed = max((n for n, write in enumerate(writes) if write.line is None), default=-1)
-        if removed >= 0:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        lines = [write for write in writes[removed + 1 :] if write.line is not None]
-        if not lines:
-            return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            for at, data in _runs(lines):
-                disk.write(descriptor, data, at)
-            if file in self._ragged:
-                os.ftruncate(descriptor, self._lengths[file])
-        finally:
-            os.close(descriptor)
+                    self._locked(self.files.bring_up)
 
     def _fold(self) -> None:
         """Begin the log anew. The flushes of the files, which may be many, happen beside the work."""
-        if not self._bring_files_up():
+        if not self.files.bring_up():
             return
         last, files = self._begin_fold()
 
         def finish() -> None:
             try:
-                done = self._sync_files(files)
+                done = self.files.sync(files, self._is_closed)
                 with self.mutex:
                     if done and not self._closed and disk.try_lock(self._lock):
                         try:
@@ -389,35 +347,25 @@ class Folder:
                             disk.unlock(self._lock)
                         files.clear()
             except OSError as error:
-                logger.warning("%s", disk.in_words(error, self.path))
+                logger.warning("%s: the log is not folded into the files for now: %s", self.path, error)
+                with self.mutex:
+                    self._stale = True  # what a failed flush did not write, the next does not: begin with the log
             finally:
                 with self.mutex:
-                    self._unsynced |= files  # of a fold that did not come to its end
+                    self.files.unsynced |= files  # of a fold that did not come to its end
                     self._folding = None
 
         self._folding = threading.Thread(target=finish, name="perdure-fold", daemon=True)
         self._folding.start()
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def _begin_fold(self) -> tuple[int, set[str]]:
         last = self.log.number
         self.log.roll()
-        files, self._unsynced = self._unsynced, set()
+        files, self.files.unsynced = self.files.unsynced, set()
         return last, files
-
-    def _sync_files(self, files: Iterable[str]) -> bool:
-        """False if the store was closed meanwhile."""
-        for file in sorted(files):
-            if self._closed:
-                return False
-            with suppress(FileNotFoundError):
-                descriptor = os.open(os.path.join(self.path, file), os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    disk.sync(descriptor)
-                finally:
-                    os.close(descriptor)
-        for folder in (os.path.join(self.path, FOLDER), self.path):
-            disk.sync_folder(folder)
-        return True
 
 
 def _of_this_process(memory: WatchedStore) -> set[int]:
@@ -428,17 +376,3 @@ def _of_this_process(memory: WatchedStore) -> set[int]:
 def _owner(line: Line) -> str | None:
     found = line.row.get("id") if line.kind == "execution" else line.row.get("execution_id")
     return found if isinstance(found, str) else None
-
-
-def _runs(writes: list[Write]) -> list[tuple[int, bytes]]:
-    """Lines that stand one behind the other, together."""
-    runs: list[tuple[int, list[bytes], int]] = []
-    for _, at, line in writes:
-        assert line is not None
-        if runs and runs[-1][2] == at:
-            start, parts, end = runs.pop()
-            parts.append(line)
-            runs.append((start, parts, end + len(line)))
-        else:
-            runs.append((at, [line], at + len(line)))
-    return [(at, b"".join(parts)) for at, parts, _ in runs]

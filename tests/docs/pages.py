@@ -1,0 +1,223 @@
+"""Pages whose blocks are run: what a reader would see, word by word.
+
+- ```python: saved under the name in its first line (`# name.py`).
+- ```console: each `$ command` is typed into a terminal (bash); the lines that follow are what it prints, on stdout and
+  stderr, as far as they are shown (`...` stands for anything). Commands without such lines may print what they like.
+
+What stands behind the language says more: a number is the exit code of the last command; `terminal 2` is a second
+terminal, in which the last command goes on while the page does; it ends with the page, by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+DOCS = Path(__file__).parents[2] / "docs"
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PATIENCE = 60.0
+HIDDEN = ("PERDURE_DATABASE_URL", "DATABASE_URL", "PERDURE_ENCRYPTION_KEYS", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block. `line`: where it begins. `language` and `options`: the words behind the fence."""
+
+    language: str
+    options: tuple[str, ...]
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    text: str
+    printed: str
+
+
+def blocks(text: str) -> list[Block]:
+    """All fenced blocks of a page, those without a language too."""
+    found: list[Block] = []
+    begun: tuple[int, list[str]] | None = None
+    lines: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif begun is None:
+            begun, lines = (number, line[3:].split()), []
+        else:
+            language, *options = begun[1] or [""]
+            found.append(Block(language, tuple(options), begun[0], "".join(f"{each}\n" for each in lines)))
+            begun = None
+    assert begun is None, f"the block of line {begun} has no end"
+    return found
+
+
+def commands(block: Block) -> list[Command]:
+    """The commands of a console block, each with what it is said to print."""
+    found: list[Command] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append(Command(line[2:], ""))
+        elif found and found[-1].text.endswith("\\"):
+            found[-1] = Command(f"{found[-1].text}\n{line}", "")
+        else:
+            assert found, f"line {block.line}: output stands before the first command"
+            found[-1] = Command(found[-1].text, f"{found[-1].printed}{line}\n")
+    return found
+
+
+def prints(wanted: str, got: str) -> bool:
+    return doctest.OutputChecker().check_output(wanted, got, FLAGS)
+
+
+def environment() -> dict[str, str]:
+    """What a reader has: the programs of this virtualenv first, nothing that says where a database is."""
+    here = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    here["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{here['PATH']}"
+    return here | {"COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
+
+
+class Terminal:
+    """A shell that keeps its folder, variables and jobs from one command to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._out: IO[bytes] = tempfile.TemporaryFile()
+        self._shell = subprocess.Popen(
+            ["bash"],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=self._out,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._number = 0
+        self._read = 0
+        self.going = False
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ctrl-C for what still goes on, then the end of the shell."""
+        try:
+            if self.going:
+                self.interrupt()
+        finally:
+            assert self._shell.stdin is not None
+            self._shell.stdin.close()
+            try:
+                self._shell.wait(PATIENCE)
+            finally:
+                if self._shell.poll() is None:
+                    os.killpg(self._shell.pid, signal.SIGKILL)
+                self._out.close()
+
+    def type(self, command: str) -> str:
+        """Begin a command; gives the line that will tell its end."""
+        self._number += 1
+        mark = f"--- {self._shell.pid}.{self._number} ended:"
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(f'{{ {command}\n}} 2>&1 </dev/null; printf "\\n{mark} %s\\n" $?\n'.encode())
+        self._shell.stdin.flush()
+        return mark
+
+    def run(self, command: str) -> tuple[str, int]:
+        """What a command prints, and its exit code."""
+        mark = self.type(command)
+        got = self._until(lambda text: re.search(rf"^(.*?)\n?{re.escape(mark)} (\d+)\n", text, re.DOTALL), command)
+        self._read += len(got[0].encode())
+        return got[1], int(got[2])
+
+    def begin(self, command: str, printed: str) -> None:
+        """Begin a command that goes on, and wait until it has printed this."""
+        self.type(command)
+        self.going = True
+        self._until(lambda text: prints(f"{printed}...", text) or None, command)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: for all that runs here, and not for the shell."""
+        self.going = False
+        children = subprocess.run(["pgrep", "-P", str(self._shell.pid)], capture_output=True, text=True).stdout
+        for pid in map(int, children.split()):
+            os.kill(pid, signal.SIGINT)
+
+    def _until(self, look, command: str):  # type: ignore[no-untyped-def]
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._out.seek(0, os.SEEK_END)
+            text = os.pread(self._out.fileno(), 10_000_000, self._read).decode()
+            if found := look(text):
+                return found
+            assert self._shell.poll() is None, f"$ {command}\nthe shell ended:\n{text}"
+            assert time.monotonic() < deadline, f"$ {command}\nis not done after {PATIENCE:g} s:\n{text}"
+            time.sleep(0.02)
+
+
+def run_page(path: Path, folder: Path) -> None:
+    """Do what the page says, in a folder."""
+    with ExitStack() as stack:
+        terminals: dict[str, Terminal] = {}
+        for block in blocks(path.read_text()):
+            where = f"{path.name}:{block.line}"
+            if block.language == "python":
+                _save(block, _folder(terminals, folder), where)
+            elif block.language == "console":
+                _type(block, terminals, folder, stack, where)
+
+
+def _folder(terminals: dict[str, Terminal], folder: Path) -> Path:
+    """Where the reader is: in the folder of the first terminal."""
+    return Path(terminals["1"].run("pwd -P")[0].strip()) if "1" in terminals else folder
+
+
+def _save(block: Block, folder: Path, where: str) -> None:
+    name = re.match(r"# ([\w/]+\.py)\n", block.text)
+    assert name is not None, f"{where}: the first line names no file"
+    (folder / name[1]).write_text(block.text)
+
+
+def _type(block: Block, terminals: dict[str, Terminal], folder: Path, stack: ExitStack, where: str) -> None:
+    options = iter(block.options)
+    number, wanted = "1", 0
+    for option in options:
+        if option == "terminal":
+            number = next(options)
+        else:
+            wanted = int(option)
+    if number not in terminals:
+        terminals[number] = stack.enter_context(Terminal(_folder(terminals, folder)))
+    terminal = terminals[number]
+    given = commands(block)
+    for place, command in enumerate(given, 1):
+        if number != "1" and place == len(given):
+            if terminal.going:
+                terminal.interrupt()
+            terminal.begin(command.text, command.printed)
+            return
+        got, code = terminal.run(command.text)
+        expected = wanted if place == len(given) else 0
+        assert code == expected, f"{where}: $ {command.text}\nended with {code}, not {expected}:\n{got}"
+        if command.printed:
+            assert prints(command.printed, got), f"{where}: $ {command.text}\nprinted:\n{got}"
+
+
+def pages() -> Iterator[Path]:
+    """Those with something to run: the tutorial, and how to do this and that."""
+    yield DOCS / "tutorial.md"
+    yield from sorted((DOCS / "how-to").glob("*.md"))
