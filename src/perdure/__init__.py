@@ -68,8 +68,9 @@ from perdure.streams import (
     set_attributes,
     usage,
 )
+from perdure.telemetry import Happening
 from perdure.views import HistoryEntry
-from perdure.workflow import Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
+from perdure.workflow import Signal, Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
 
 __all__ = [
     "AlreadyDecidedError",
@@ -94,6 +95,7 @@ __all__ = [
     "Failed",
     "FramesRefusedError",
     "Handle",
+    "Happening",
     "HistoryEntry",
     "InvalidAnswerError",
     "JournalMismatchError",
@@ -117,6 +119,7 @@ __all__ = [
     "ScheduleView",
     "SchemaVersionError",
     "Secret",
+    "Signal",
     "Stats",
     "Status",
     "Step",

@@ -46,6 +46,7 @@ from perdure.store import Store
 from perdure.stores import open_store
 from perdure.stores.sealed import SealedStore
 from perdure.streams import Live
+from perdure.telemetry import Listener
 from perdure.views import request_view
 from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
@@ -99,6 +100,7 @@ class Engine:
     without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
+    `listeners`: functions that are told what happens (see `Happening`).
     `resources`: by kind, what makes them when a step first asks (see `resource`); given back when the engine closes.
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
@@ -119,6 +121,7 @@ class Engine:
         retention: Duration | None = None,
         codec: Protection | Encryption | None = None,
         resources: Mapping[Any, Callable[[], Any]] | None = None,
+        listeners: Sequence[Listener] = (),
         clock: Clock | None = None,
     ) -> None:
         if concurrency < 1:
@@ -148,6 +151,7 @@ class Engine:
         self._retention = None if retention is None else micros(retention)
         self._url = url
         self._factories = dict(resources or {})
+        self._listeners = tuple(listeners)
         self.build = build or ""
         self.live = Live()
         self._chores: Housekeeping | None = None
@@ -189,6 +193,7 @@ class Engine:
                     live=self.live,
                     secrets=self.protection.encryption is not None,
                     resources=Resources(self._factories),
+                    listeners=self._listeners,
                 )
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
@@ -280,8 +285,12 @@ class Engine:
         if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
             self._workflows.update(_registered(None))
         if await self._create(execution) == Verdict.EXISTS:
-            await self._check_same(execution)
-        return Handle(self, execution_id, workflow)
+            await self._check_same(execution, whatever_input=options.signal is not None)
+        handle: Handle[Any] = Handle(self, execution_id, workflow)
+        if options.signal is not None:
+            signal = options.signal
+            await handle.signal(signal.name, signal.value, id=signal.id, by=options.by)
+        return handle
 
     async def _create(self, execution: Execution) -> Verdict:
         """Have an execution recorded. Gives OK or EXISTS."""
@@ -326,7 +335,7 @@ class Engine:
             self._submit = submitter
         return self._submit
 
-    async def _check_same(self, wanted: Execution) -> None:
+    async def _check_same(self, wanted: Execution, *, whatever_input: bool = False) -> None:
         row = (await self.store.get([wanted.id])).get(wanted.id)
         if row is None:
             raise StoreUnavailableError(f"{wanted.id} was deleted while it was being started: try again")
@@ -336,7 +345,7 @@ class Engine:
                 f" (version {wanted.version})",
                 execution_id=wanted.id,
             )
-        if row.input != wanted.input:
+        if row.input != wanted.input and not whatever_input:
             raise AlreadyExistsError(
                 f"{wanted.id} exists with another input; nothing was changed", execution_id=wanted.id
             )

@@ -18,12 +18,10 @@ from perdure.context import Info
 from perdure.errors import LeaseLostError, PerdureError
 from perdure.journal import (
     ATTEMPT,
-    ATTRIBUTES,
     INTENT,
     NOTE,
     RECEIVE,
     RESTART,
-    STARTED_AGAIN,
     Journal,
     fold,
     forget_failures,
@@ -34,6 +32,7 @@ from perdure.packing import BASE_LEAST, pack_pair
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer, within
+from perdure.telemetry import step_happening, tell
 from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class Run:
             self.inner = journal.inner
             self.streaming = dict.fromkeys(journal.streamed, (0, 0))
             self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
-            attributes = _attributes_at_first(journal, attributes)
+            attributes = journal.attributes_at_first(attributes)
         self._make(journal, attributes)
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
@@ -185,7 +184,7 @@ class Run:
         execution = self.execution
         self.sequencer = Sequencer(
             self.id,
-            started_at=_began(execution, journal),
+            started_at=execution.created_at if journal is None else journal.began(execution.created_at),
             journal=journal,
             write_local=self.write_local,
             withdrawn=self._withdrawn,
@@ -378,6 +377,10 @@ class Run:
             return
         if subject.__class__ is Call:
             kind = entry.kind
+            if self.worker.listeners:
+                happening = step_happening(self.worker.record.id, self.execution.workflow, entry)
+                if happening is not None:
+                    tell(self.worker.listeners, happening)
             if kind == INTENT:
                 self._intended(subject)
             elif kind == ATTEMPT:
@@ -586,16 +589,3 @@ class Run:
             held.clear()
         self.messages = []
         self.receiving = []
-
-
-def _began(execution: Execution, journal: Journal | None) -> int:
-    """When this life of the execution began: what its code takes for the time until the first outcome."""
-    if journal is not None and journal.entries and journal.entries[0].key == STARTED_AGAIN:
-        return journal.entries[0].completed_at
-    return execution.created_at
-
-
-def _attributes_at_first(journal: Journal, now: Any) -> Any:
-    """The attributes as they were before the code set any."""
-    first = journal.local.get(f"{ATTRIBUTES}#1")
-    return now if first is None else CODEC.decode(first.output or "{}")["before"]

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from perdure.codec import checksum
+from perdure.codec import CODEC, checksum
 from perdure.errors import DecodeError
 from perdure.packing import Unpacker, is_packed
 from perdure.records import Entry
@@ -74,6 +75,16 @@ class Journal:
     streamed: set[str] = field(default_factory=set)
     usage: list[Entry] = field(default_factory=list)
     unpacker: Unpacker | None = None
+
+    def began(self, created_at: int) -> int:
+        """When this life of the execution began: what its code takes for the time until the first outcome."""
+        first = self.entries[0] if self.entries else None
+        return first.completed_at if first is not None and first.key == STARTED_AGAIN else created_at
+
+    def attributes_at_first(self, now: Any) -> Any:
+        """The attributes as they were before the code set any; `now`: as they are in the row."""
+        first = self.local.get(f"{ATTRIBUTES}#1")
+        return now if first is None else CODEC.decode(first.output or "{}")["before"]
 
     def whole_input(self, entry: Entry) -> str | None:
         """The input of an entry, unpacked. Raises `DecodeError`."""

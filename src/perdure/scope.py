@@ -180,4 +180,13 @@ def warn_outside(name: str) -> None:
         )
 
 
+ANSWERS: ContextVar[Any] = ContextVar("perdure_answers", default=None)
+"""What `perdure.testing.answers` gives to durable calls outside of an execution."""
+
+
+async def answered(kind: str, name: str, details: Any = None) -> Any:
+    """The outcome that a unit test has for a durable call."""
+    return ANSWERS.get().take(kind, name, details)
+
+
 CURRENT: ContextVar[Scope | Call | Branch | None] = ContextVar("perdure_current", default=None)

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from perdure.errors import WrongFaceError
-from perdure.scope import CURRENT, Scope
+from perdure.errors import NoExecutionError, WrongFaceError
+from perdure.scope import ANSWERS, CURRENT, Scope
 from perdure.sequencer import REFUSALS, Unwind
 
 
@@ -159,7 +159,21 @@ def only_async(function: Callable[P, R]) -> Callable[P, R]:
 def wait_for(coroutine: Coroutine[Any, Any, Any], what: str) -> Any:
     """Make a durable call from a plain workflow function, and wait for its outcome."""
     thread = here()
+    if thread is None and CURRENT.get() is None and ANSWERS.get() is not None:
+        return _at_once(coroutine)
     if thread is None:
         coroutine.close()
+        if CURRENT.get() is None:
+            raise NoExecutionError(f"{what} has a meaning inside an execution only: start the workflow with an Engine")
         raise WrongFaceError(f"{what}: perdure.sync is for the code of workflows that are plain functions")
     return thread.ask(coroutine)
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """A call that a unit test answers: it never waits for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise NoExecutionError("outside of an execution this cannot wait: start the workflow with an Engine")

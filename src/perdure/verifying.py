@@ -16,7 +16,6 @@ from perdure.bulk import OPEN
 from perdure.codec import CODEC, checksum
 from perdure.context import Info
 from perdure.errors import DecodeError, PerdureError
-from perdure.executor import _attributes_at_first, _began
 from perdure.journal import RECEIVE, fold
 from perdure.keys import child_id
 from perdure.loop import install_generator_hooks
@@ -144,6 +143,8 @@ async def _called_back(act: Callable[[], T]) -> T:
     done: asyncio.Future[T] = loop.create_future()
 
     def call() -> None:
+        if done.cancelled():
+            return
         try:
             done.set_result(act())
         except Exception as error:
@@ -218,10 +219,10 @@ class _Replay:
         journal = fold(self._journal) if self._journal else None
         args, kwargs = workflow.arguments.unbind(row.input)
         if journal is not None:
-            attributes = _attributes_at_first(journal, attributes)
+            attributes = journal.attributes_at_first(attributes)
         sequencer = _Watched(
             row.id,
-            started_at=_began(row, journal),
+            started_at=(row.created_at if journal is None else journal.began(row.created_at)),
             journal=journal,
             write_local=lambda kind, key, text: None,
             withdrawn=lambda call: None,

@@ -41,6 +41,7 @@ from perdure.records import (
 from perdure.resources import Resources
 from perdure.store import Store
 from perdure.streams import Live
+from perdure.telemetry import EXECUTION_BEGAN, EXECUTION_LEFT, WORKER_LOST, WORKER_REGISTERED, Happening, Listener, tell
 from perdure.wakeups import Wakeups
 from perdure.workflow import Workflow
 
@@ -80,6 +81,7 @@ class Worker:
         live: Live,
         secrets: bool = False,
         resources: Resources | None = None,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.store = store
         self.clock = clock
@@ -110,6 +112,7 @@ class Worker:
         self.notify_left = left
         self.live = live
         self.secrets = secrets
+        self.listeners = tuple(listeners)
         self.resources = resources or Resources({})
         self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
@@ -139,6 +142,7 @@ class Worker:
         self.record = await self.store.register(record, self.lease)
         self.committer.belong_to(self.record.id, self.record.epoch)
         self.registered = True
+        self.tell(WORKER_REGISTERED)
         if not self.store.inline:
             self.clock.sync(self.record.started_at)
         if self.store.threaded and self.poll < FOREVER:
@@ -225,6 +229,7 @@ class Worker:
             f" {self.lease:g} s); what it ran goes on elsewhere, nothing it did since was recorded"
         )
         logger.error("%s", error)
+        self.tell(WORKER_LOST)
         dropped = list(self.runs.values())
         for run in dropped:
             run.abandon()
@@ -350,6 +355,8 @@ class Worker:
             return
         run = Run(self, execution, workflow)
         self.runs[execution.id] = run
+        if self.listeners:
+            self.tell(EXECUTION_BEGAN, execution)
         try:
             run.begin(entries, inbox)
         except Exception as error:
@@ -473,6 +480,8 @@ class Worker:
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
         self.claims.someone_left()
+        if self.listeners:
+            self.tell(EXECUTION_LEFT, run.execution, change.status.value)
         self.note_wake(change.wake_at)
         if change.status is Status.PENDING or self.backlog:
             self.poke()
@@ -485,6 +494,13 @@ class Worker:
         elif run.execution.parent_id is not None and change.status in ENDED:
             self.poke()
         self.notify_left(run.id, change)
+
+    def tell(self, name: str, execution: Execution | None = None, status: str | None = None) -> None:
+        """Tell the listeners, if there are any."""
+        if self.listeners:
+            now, id = self.clock.now(), execution.id if execution is not None else None
+            workflow = execution.workflow if execution is not None else None
+            tell(self.listeners, Happening(name, self.record.id, now, id, workflow, status))
 
     def dropped(self, run: Run, error: LeaseLostError) -> None:
         """An execution turned out to be another's."""

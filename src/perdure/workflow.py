@@ -347,6 +347,20 @@ class WorkflowOptions:
     by: str | None = None
     attributes: Mapping[str, Any] | None = None
     timeout: int | None = None
+    signal: Signal | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Signal:
+    """A message that comes with a start: `options(signal=Signal("paid", 5, id="payment-1"))`.
+
+    The execution is started if there is none of its id, whatever input it has; then the message is delivered, once for
+    each `id`.
+    """
+
+    name: str
+    value: Any = None
+    id: str | None = None
 
 
 @dataclass(slots=True)
@@ -445,11 +459,13 @@ class Workflow(Generic[P, R]):
         at: datetime = ...,  # type: ignore[assignment]
         by: str = ...,  # type: ignore[assignment]
         attributes: Mapping[str, Any] = ...,  # type: ignore[assignment]
+        signal: Signal = ...,  # type: ignore[assignment]
     ) -> Workflow[P, R]:
         """A copy with settings for one execution and the same signature.
 
         `execution_id`: at most 255 bytes; the same id, workflow and input is the same execution.
         `delay` (seconds or timedelta) or `at` (a datetime): not before then. `priority`: high first.
+        `signal`: a message for it, also if it is there already.
         """
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         if "delay" in given:

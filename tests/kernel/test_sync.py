@@ -1,6 +1,7 @@
 """Workflows and programs that are plain functions."""
 
 import asyncio
+import contextvars
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -208,8 +209,9 @@ async def test_the_wrong_face_names_the_right_one() -> None:
 
 
 @workflow
-def strays() -> str:
+def strays_plainly() -> list[str]:
     caught: list[BaseException] = []
+    copied = contextvars.copy_context()
 
     def elsewhere() -> None:
         try:
@@ -217,15 +219,16 @@ def strays() -> str:
         except BaseException as error:
             caught.append(error)
 
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join()
-    return type(caught[0]).__name__
+    for target in (elsewhere, lambda: copied.run(elsewhere)):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    return [type(error).__name__ for error in caught]
 
 
 async def test_durable_calls_of_another_thread_raise() -> None:
-    async with virtual(strays) as (engine, clock):
-        assert await over(clock, engine.run(strays)) == "WrongFaceError"
+    async with virtual(strays_plainly) as (engine, clock):
+        assert await over(clock, engine.run(strays_plainly)) == ["NoExecutionError", "WrongFaceError"]
 
 
 def test_outside_of_an_execution_it_just_runs() -> None:

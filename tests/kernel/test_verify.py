@@ -10,9 +10,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
-from perdure import Blocked, Completed, Engine, MemoryStore, Query, Workflow, interrupt, step, workflow
+from perdure import (
+    Blocked,
+    Completed,
+    DecodeError,
+    Engine,
+    MemoryStore,
+    Query,
+    Workflow,
+    interrupt,
+    receive,
+    restart,
+    step,
+    workflow,
+)
 from perdure.codec import checksum
 from perdure.records import Execution
 from perdure.verifying import AT_ONCE, PAGE, Fit, Verified
@@ -284,6 +298,78 @@ async def test_what_runs_elsewhere_is_looked_at_and_not_disturbed() -> None:
         await engine.answer("x:interrupt#1", 7)
         assert await handle.outcome() == Completed(7)
         assert [entry.seq for entry in await store.history("x")] == [1, 2]
+
+
+@workflow(name="counts")
+async def counts(n: int) -> None:
+    for i in range(n):
+        await one(i)
+    await receive("go")
+    await restart(n + 2)
+
+
+async def test_what_restarts_while_it_is_read_is_read_again() -> None:
+    class Restarting(MemoryStore):
+        moves = False
+
+        async def load(self, ids: Any) -> Any:
+            if self.moves:
+                self.moves = False
+                async with Engine(self, workflows=[counts]) as engine:
+                    await engine.get("x").signal("go")
+                    await engine.get("x").outcome()
+            return await super().load(ids)
+
+    store = Restarting()
+    async with Engine(store, workflows=[counts]) as engine:
+        await (await engine.start(counts.options(execution_id="x"), 1)).outcome()
+    async with Engine(store, worker=False, workflows=[counts]) as engine:
+        store.moves = True
+        found = await verified(engine)
+        assert (await engine.get("x").row()).generation == 1
+    assert found["x"].fit is Fit.FITS, found["x"].error
+
+
+async def test_a_journal_that_cannot_be_read_blocks_its_execution_and_no_other() -> None:
+    class Damaged(MemoryStore):
+        async def load(self, ids: Any) -> Any:
+            if "x" in ids:
+                raise DecodeError("x is damaged", execution_id="x")
+            return await super().load(ids)
+
+    store, code = Damaged(), made(ASKS)
+    async with Engine(store, workflows=[code]) as engine:
+        for id in ("x", "y"):
+            await (await engine.start(code.options(execution_id=id))).outcome()
+    async with Engine(store, worker=False, workflows=[code]) as engine:
+        found = await verified(engine)
+    assert {id: one.fit for id, one in found.items()} == {"x": Fit.BLOCKS, "y": Fit.FITS}
+    assert str(found["x"].error) == "x is damaged"
+
+
+async def everything(url: str) -> dict[str, list[Any]]:
+    """All that a PostgreSQL database holds."""
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch("select tablename from pg_tables where schemaname = 'public' order by 1")
+        return {
+            table: sorted(map(str, await connection.fetch(f'select t.*, t.xmin from "{table}" t')))
+            for (table,) in tables
+        }
+    finally:
+        await connection.close()
+
+
+@pytest.mark.postgres
+async def test_on_postgresql_it_finds_the_same_and_touches_no_row(postgres_url: str, tmp_path: Path) -> None:
+    ids = await fill(postgres_url, module(CODE, tmp_path / "code.py"))
+    before = await everything(postgres_url)
+    code = module(edited(), tmp_path / "code.py")
+    async with Engine(postgres_url, worker=False, workflows=list(code.values())) as engine:
+        found = await verified(engine)
+    assert await everything(postgres_url) == before
+    assert set(found) == set(ids)
+    assert blocked(found) == {f"{name}-{n}" for name in ("inserted", "renamed", "swapped") for n in range(EACH)}
 
 
 async def test_no_more_than_a_page_is_in_memory() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,17 @@ from perdure.stores.memory import MemoryStore
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
 from perdure.testing.check_store import MakeStore
+
+
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is such a place: thousands of flushes would keep a disk busy."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="perdure-files-", dir=memory) as folder:
+        yield Path(folder)
 
 
 def memory(request: pytest.FixtureRequest) -> MakeStore:
@@ -25,7 +38,7 @@ def sqlite(request: pytest.FixtureRequest) -> MakeStore:
 
 
 def files(request: pytest.FixtureRequest) -> MakeStore:
-    folder: Path = request.getfixturevalue("tmp_path")
+    folder: Path = request.getfixturevalue("memory_folder")
     return lambda: FileStore(folder / "perdure")
 
 

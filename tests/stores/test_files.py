@@ -8,8 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -37,14 +36,8 @@ GARBAGE = Random(7).randbytes(100_000)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place: thousands of flushes would keep a disk busy."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path / "perdure"
-        return
-    with tempfile.TemporaryDirectory(prefix="perdure-files-", dir=memory) as folder:
-        yield Path(folder) / "perdure"
+def path(memory_folder: Path) -> Path:
+    return memory_folder / "perdure"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,8 @@ class OtherProcess:
 
 
 @pytest.fixture
-def path() -> Iterator[Path]:
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="perdure-files-", dir=memory) as folder:
-        yield Path(folder) / "perdure"
+def path(memory_folder: Path) -> Path:
+    return memory_folder / "perdure"
 
 
 @pytest.fixture

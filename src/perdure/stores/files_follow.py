@@ -61,17 +61,17 @@ class Files:
     def _bring_up(self, file: str, writes: list[Write]) -> None:
         path = os.path.join(self.path, file)
         removed = max((n for n, write in enumerate(writes) if write.line is None), default=-1)
-        if removed >= 0:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
         lines = [(at, line) for _, at, line in writes[removed + 1 :] if line is not None]
         if not lines:
+            if removed >= 0:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             for at, data in _runs(lines):
                 disk.write(descriptor, data, at)
-            if file in self.ragged:
+            if removed >= 0 or file in self.ragged:  # in place: another process may have flushed this very file
                 os.ftruncate(descriptor, self.lengths[file])
         finally:
             os.close(descriptor)

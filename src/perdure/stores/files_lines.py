@@ -8,7 +8,7 @@ The checksum covers everything before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Literal, NamedTuple
 from zlib import crc32
@@ -74,14 +74,14 @@ def entry_line(entry: Entry) -> tuple[str, bytes]:
     return file_of(entry.execution_id), seal(msgspec.json.encode({"put": "entry", "row": row}))
 
 
-def row_line(op: Op, kind: str, row: Row, names: Iterable[str] = ()) -> tuple[str, bytes]:
+def row_line(op: Op, kind: str, row: Row, names: Collection[str] = ()) -> tuple[str, bytes]:
     """(file, line). `names`: the fields to `set`. Raises ValueError for what JSON cannot hold."""
     key = KEYS[kind]
     if op == "put":
         defaults = _DEFAULTS[kind]
         values = {n: v for n in _NAMES[kind] if (v := getattr(row, n)) != defaults.get(n, MISSING)}
     else:
-        values = {key: getattr(row, key)} | {name: getattr(row, name) for name in names}
+        values = {key: getattr(row, key)} | {name: getattr(row, name) for name in _NAMES[kind] if name in names}
     for name in values:
         if is_time(name):
             values[name] = to_text_or_null(values[name])
