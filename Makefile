@@ -3,6 +3,7 @@
 #   make test     all tests           (make test TESTS="tests/replay -k timer")
 #   make check    format, lint, types, import arrows
 #   make format   put the code into shape
+#   make docs     write docs/reference.md from the docstrings
 #   make bench    measure
 #   make clean    remove whatever these made
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BENCH ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format docs bench clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml
@@ -42,6 +43,9 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_reference.py
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH)

@@ -1,5 +1,6 @@
 """Perdure: durable workflows for Python, on the database you already have."""
 
+from perdure.budget import Budget
 from perdure.bulk import Done, Stats
 from perdure.calls import (
     Child,
@@ -77,6 +78,7 @@ __all__ = [
     "AlreadyExistsError",
     "BadBatchError",
     "Blocked",
+    "Budget",
     "BudgetExceededError",
     "Cancelled",
     "Child",

@@ -1,7 +1,8 @@
 """How a worker takes executions over and brings them into its memory.
 
 An execution whose owner died twice in a row while it ran is a *suspect*: it may be what kills its workers. Who claims
-one gives back everything else, and runs it alone; after its owner has died five times it is blocked.
+one gives back everything else, and runs it alone until it has recorded something; after its owner has died five times
+in a row it is blocked.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ BATCH = 1000
 
 TURN = 0.002
 """Seconds for which beginning executions keeps the event loop."""
+
+SUSPECT = 1_000_000
+"""Microseconds between two looks for suspects."""
 
 CRASHES = 5
 """So often may the owner of an execution die, one after the other without any progress, before it is blocked."""
@@ -57,7 +61,7 @@ class Claims:
             if not worker.backlog:
                 break
         now = worker.clock.now()
-        if worker.free() > 0 and now - self._suspected_at >= worker.lease * 1_000_000 / 3:
+        if worker.free() > 0 and now - self._suspected_at >= SUSPECT:
             self._suspected_at = now
             for row in await self._claim(1, crashed=True):
                 self._isolate(row)
@@ -108,8 +112,12 @@ class Claims:
         """Is a suspect to run here, and nothing else?"""
         if self._suspect is None:
             return False
-        if self._held is None and self._suspect not in self.worker.runs and self._suspect not in self.loading:
-            self._suspect = None
+        if self._held is None and self._suspect not in self.loading:
+            run = self.worker.runs.get(self._suspect)
+            if run is None or run.seq - run.flying > run.execution.crash_seq:
+                # It has left, or recorded something: that clears it. There may be more of its kind.
+                self._suspect = None
+                self.look_for_suspects()
         return self._suspect is not None
 
     def forget_suspect(self) -> None:

@@ -132,6 +132,8 @@ def stop(run: Run, then: Callable[[], None], *, for_good: bool = True) -> None:
     for key in run.asked:
         if for_good and run.requests[key].status in ("open", "expiring"):
             run.committer.close_request(run.requests[key].id, run.id)
+    if run.purse is not None and run.purse.key is not None and for_good:
+        run.committer.close_request(run.requests[run.purse.key].id, run.id)
     run.asked.clear()
     run.receiving.clear()
     run.backoffs.clear()

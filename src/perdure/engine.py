@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import msgspec
 
 from perdure import bulk, schedules, verifying
+from perdure.budget import ATTRIBUTE
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import (
@@ -50,7 +51,7 @@ from perdure.telemetry import Listener
 from perdure.views import request_view
 from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
-from perdure.workflow import REGISTRY, Workflow
+from perdure.workflow import REGISTRY, Workflow, WorkflowOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +80,13 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
     if codec is None and os.environ.get(KEYS):
         codec = Encryption.from_text(os.environ[KEYS])
     return Protection(codec) if isinstance(codec, Encryption) else codec or Protection()
+
+
+def _attributes(options: WorkflowOptions) -> str | None:
+    attributes = dict(options.attributes or {})
+    if options.budget is not None:
+        attributes[ATTRIBUTE] = options.budget.tree()
+    return CODEC.encode(attributes, path="attributes") if attributes or options.attributes is not None else None
 
 
 def _build_of(workflows: Sequence[Workflow[..., Any]]) -> str:
@@ -276,9 +284,7 @@ class Engine:
             checksum=checksum(text, None, None),
             wake_at=options.wake_at if options.delay is None else now + options.delay,
             started_by=options.by,
-            attributes=None
-            if options.attributes is None
-            else CODEC.encode(dict(options.attributes), path="attributes"),
+            attributes=_attributes(options),
             created_at=now,
             updated_at=now,
         )
@@ -426,7 +432,8 @@ class Engine:
         Gives a `Verified` for each, as they come: would this code block it, and why?
         """
         self._check_open()
-        return verifying.verify(self.store, self._workflows, row_query(query))
+        secrets = self.protection.encryption is not None
+        return verifying.verify(self.store, self._workflows, row_query(query), secrets=secrets)
 
     # Schedules ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import alarms, bodies, endings, errands, streams, waits
+from perdure import alarms, bodies, budgets, endings, errands, streams, waits
 from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
 from perdure.errors import LeaseLostError, PerdureError
@@ -74,6 +74,7 @@ class Run:
         "now",
         "nudges",
         "parking",
+        "purse",
         "receiving",
         "refusals",
         "requests",
@@ -110,6 +111,7 @@ class Run:
         self.inner: dict[str, Entry] = {}
         self.backoffs: dict[str, Call] = {}
         self.forgiven: dict[str, int] = {}
+        self.purse: budgets.Purse | None = None
         self.requests: dict[str, Request] = {}
         self.asked: dict[str, Call] = {}
         self.messages: list[Message] = []
@@ -150,6 +152,7 @@ class Run:
             self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
             attributes = journal.attributes_at_first(attributes)
         self._make(journal, attributes)
+        self.purse = budgets.purse(self, attributes, journal)
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
             sequencer.closing = True
@@ -226,7 +229,8 @@ class Run:
             for call in new:
                 if call.state == OPEN:
                     if call.spec.kind in _BODIES:
-                        bodies.enter(self, call)
+                        if self.purse is None or budgets.admit(self, self.purse, call):
+                            bodies.enter(self, call)
                     elif call.spec.kind == RESTART:
                         endings.restart(self, call.spec.text)
                     else:

@@ -41,13 +41,14 @@ ATTRIBUTES = "attributes"
 STREAM = "stream"
 PROGRESS = "progress"
 USAGE = "usage"
+BUDGET = "budget"
 RESTART = "restart"
 
 LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE, EMIT, PUBLISH, ATTRIBUTES})
 REPEATED = frozenset({PUBLISH, ATTRIBUTES})
 """Local entries of which several have one key: in `Journal.local` they are `key#n`."""
 
-TOLD = frozenset({STREAM, PROGRESS, USAGE})
+TOLD = frozenset({STREAM, PROGRESS, USAGE, BUDGET})
 STARTED_AGAIN = "restarted"
 """The key of the first entry after a restart: it says when the execution's new life began."""
 OUTCOME = frozenset({"completed", "failed"})
@@ -74,6 +75,7 @@ class Journal:
     pending: dict[str, Pending] = field(default_factory=dict)
     streamed: set[str] = field(default_factory=set)
     usage: list[Entry] = field(default_factory=list)
+    raises: list[Entry] = field(default_factory=list)
     unpacker: Unpacker | None = None
 
     def began(self, created_at: int) -> int:
@@ -136,6 +138,8 @@ def fold(entries: Sequence[Entry]) -> Journal:
                 journal.streamed.add(entry.key)
             elif entry.kind == USAGE:
                 journal.usage.append(entry)
+            elif entry.kind == BUDGET:
+                journal.raises.append(entry)
             continue
         elif entry.parent_key is not None:
             journal.inner[entry.key] = entry

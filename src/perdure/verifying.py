@@ -22,6 +22,7 @@ from perdure.loop import install_generator_hooks
 from perdure.places import open_calls, places
 from perdure.records import ENDED, Entry, Execution, Inbox, Query, Status
 from perdure.scope import Call
+from perdure.secrets import allowing_secrets
 from perdure.sequencer import Sequencer, within
 from perdure.store import Store
 from perdure.workflow import Workflow
@@ -71,8 +72,11 @@ def open_only(query: Query) -> Query | None:
     return replace(query, status=wanted) if wanted else None
 
 
-async def verify(store: Store, workflows: Workflows, query: Query) -> AsyncIterator[Verified]:
-    """Replay what the query finds and has not ended; one `Verified` for each, as they come. See `Engine.verify`."""
+async def verify(store: Store, workflows: Workflows, query: Query, *, secrets: bool = False) -> AsyncIterator[Verified]:
+    """Replay what the query finds and has not ended; one `Verified` for each, as they come. See `Engine.verify`.
+
+    `secrets`: may secrets be recorded, as they may where the engine encrypts?
+    """
     wanted = open_only(query)
     if wanted is None:
         return
@@ -87,7 +91,8 @@ async def verify(store: Store, workflows: Workflows, query: Query) -> AsyncItera
                     yield _verified(row, Fit.UNKNOWN)
             for n in range(0, len(known), AT_ONCE):
                 async for row, journal, inbox in _read(store, known[n : n + AT_ONCE]):
-                    yield await _called_back(_Replay(row, workflows[row.workflow, row.version], journal, inbox).look)
+                    workflow = workflows[row.workflow, row.version]
+                    yield await _called_back(_Replay(row, workflow, journal, inbox, secrets).look)
             cursor = page.cursor
             if cursor is None:
                 return
@@ -178,14 +183,21 @@ class _Watched(Sequencer):
 class _Replay:
     """One execution, begun as `executor.Run.begin` does it, with nowhere to write to."""
 
-    def __init__(self, row: Execution, workflow: Workflow[..., Any], journal: Journal, inbox: Inbox | None) -> None:
+    def __init__(
+        self, row: Execution, workflow: Workflow[..., Any], journal: Journal, inbox: Inbox | None, secrets: bool
+    ) -> None:
         self._row = row
         self._workflow = workflow
         self._journal = journal
         self._inbox = inbox
+        self._secrets = secrets
         self._warnings: list[str] = []
 
     def look(self) -> Verified:
+        with allowing_secrets(self._secrets):
+            return self._look()
+
+    def _look(self) -> Verified:
         row = self._row
         if row.wish == "cancel":
             return _verified(row, Fit.FITS)  # it ends without being replayed
@@ -195,9 +207,9 @@ class _Replay:
             return self._blocks(unread, [self._workflow.source])
         except Exception as defect:
             return self._blocks(_broken(defect), [self._workflow.source])
-        sequencer.start(coroutine, asyncio.get_running_loop())
         error: PerdureError | None
         try:
+            sequencer.start(coroutine, asyncio.get_running_loop())
             error = sequencer.replay() or _fatal(sequencer) or sequencer.fault or self._arrived(sequencer)
         except Exception as defect:
             error = _broken(defect)
@@ -222,7 +234,7 @@ class _Replay:
             attributes = journal.attributes_at_first(attributes)
         sequencer = _Watched(
             row.id,
-            started_at=(row.created_at if journal is None else journal.began(row.created_at)),
+            started_at=row.created_at if journal is None else journal.began(row.created_at),
             journal=journal,
             write_local=lambda kind, key, text: None,
             withdrawn=lambda call: None,
@@ -231,8 +243,9 @@ class _Replay:
             ),
         )
         sequencer.arguments = workflow.arguments
+        sequencer.secrets = self._secrets
         sequencer.changed = []
-        coroutine = workflow.function(*args, **kwargs)
+        coroutine = workflow.run(args, kwargs)
         if workflow.options_.timeout is not None:
             coroutine = within(coroutine, workflow.options_.timeout, workflow.name)
         return sequencer, coroutine

@@ -10,7 +10,7 @@ import functools
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from perdure import errands
+from perdure import budgets, errands
 from perdure.codec import CODEC, REFUSED, checksum, encode_error
 from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
@@ -249,6 +249,8 @@ def refreshed(run: Run, inbox: Inbox) -> None:
         if request.generation != run.generation:
             continue
         run.requests[request.key] = request
+        if run.purse is not None and run.purse.key == request.key and request.status == "decided":
+            budgets.answered(run, run.purse)
         call = run.asked.get(request.key)
         if call is not None and request.status != "open" and request.status != "withdrawn":
             _answered(run, call, request)

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perdure.arguments import Arguments
+from perdure.budget import Budget
 from perdure.clock import Duration, from_datetime, micros
 from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
@@ -348,6 +349,7 @@ class WorkflowOptions:
     attributes: Mapping[str, Any] | None = None
     timeout: int | None = None
     signal: Signal | None = None
+    budget: Budget | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -460,12 +462,13 @@ class Workflow(Generic[P, R]):
         by: str = ...,  # type: ignore[assignment]
         attributes: Mapping[str, Any] = ...,  # type: ignore[assignment]
         signal: Signal = ...,  # type: ignore[assignment]
+        budget: Budget = ...,  # type: ignore[assignment]
     ) -> Workflow[P, R]:
         """A copy with settings for one execution and the same signature.
 
         `execution_id`: at most 255 bytes; the same id, workflow and input is the same execution.
         `delay` (seconds or timedelta) or `at` (a datetime): not before then. `priority`: high first.
-        `signal`: a message for it, also if it is there already.
+        `signal`: a message for it, also if it is there already. `budget`: another one than the workflow's.
         """
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         if "delay" in given:
@@ -535,6 +538,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         on_change=settings.get("on_change", "strict"),
         queue=settings.get("queue"),
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
+        budget=settings.get("budget"),
     )
     _check_name(options.name)
     if options.on_change not in ("strict", "exact"):
@@ -557,6 +561,7 @@ def workflow(
     on_change: str = "strict",
     queue: str | None = None,
     timeout: Duration | None = None,
+    budget: Budget | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a durable workflow: an `async def`, or a plain one that calls what is in `perdure.sync`.
@@ -568,5 +573,6 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
     `name` (default: the function's qualified name) and `version` identify it in the database.
     `on_change="exact"`: any call with other arguments in a replay is a mismatch.
     `timeout`: seconds or a timedelta from its start, over all crashes and waits, then it fails with `TimeoutError`.
+    `budget`: what its steps may use before somebody is asked.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+
+from perdure import Engine, Handle, PerdureError, Query, receive, workflow
+from perdure.cli.filters import Filter
+from perdure.cli.many import Manner, on_many
+from perdure.cli.session import Session
+from perdure.cli.steering import CANCEL
 
 from .conftest import APP, Shell, read_until
 
@@ -177,3 +184,25 @@ def test_on_a_terminal_several_are_asked_about(many: Shell) -> None:
 def test_with_json_a_terminal_sees_json_alone(many: Shell) -> None:
     said = many.terminal("cancel", "--workflow", "mail", "--yes", "--json")
     assert sorted(json.loads(said.out)["cancelled"]) == ["m0", "m1", "m2"]
+
+
+async def test_what_refuses_is_named_and_the_others_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    @workflow
+    async def waits() -> None:
+        await receive("letter")
+
+    async def act(handle: Handle[Any]) -> None:
+        if handle.id == "b":
+            raise PerdureError("not this one")
+
+    engine = Engine("memory://", worker=False, workflows=[waits])
+    async with engine:
+        for id in ("a", "b", "c"):
+            await engine.start(waits.options(execution_id=id))
+    engine = Engine(engine.store, worker=False, workflows=[waits])
+    chosen = Filter(Query(workflow=waits.name), ("--workflow", waits.name))
+    assert await on_many(Session(), engine, CANCEL, chosen, Manner(False, True, None), act) == 1
+    said = capsys.readouterr()
+    assert said.out == "c is cancelled\na is cancelled\n"
+    assert "b is not cancelled: not this one" in said.err
+    assert "2 of 3 cancelled." in said.err

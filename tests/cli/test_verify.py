@@ -113,7 +113,7 @@ def test_what_the_code_prints_stays_out_of_what_was_asked_for(opened: Shell) -> 
 
 def test_executions_of_a_live_worker_are_looked_at_and_go_on(shell: Shell) -> None:
     code = APP.replace(
-        "    await asyncio.Event().wait()", "    while not Path('go').exists():\n        await asyncio.sleep(0)"
+        "    await asyncio.Event().wait()", "    while not Path('go').exists():\n        await asyncio.sleep(0.01)"
     )
     (shell.folder / "app.py").write_text(code)
     shell("start", "app:hangs", "--id", "h")

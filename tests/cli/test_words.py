@@ -14,6 +14,9 @@ import pytest
 
 from perdure.cli import words
 from perdure.cli.example import example
+from perdure.cli.times import parse_span
+from perdure.cli.working import limit_words
+from perdure.records import Limit
 from perdure.schema import check, schema_of
 
 
@@ -123,3 +126,32 @@ def test_plain_text_cannot_drive_a_terminal(text: str) -> None:
 def test_durations_are_short(seconds: float, shown: str) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     assert words.took(start, start + timedelta(seconds=seconds)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("1.5h", timedelta(minutes=90)),
+        ("30D", timedelta(days=30)),
+        ("4w", timedelta(weeks=4)),
+        ("30", None),
+        ("-1d", None),
+        ("1e9d", None),
+        ("99999999999999d", None),
+    ],
+)
+def test_a_span_is_a_number_and_a_unit(text: str, span: timedelta | None) -> None:
+    assert parse_span(text) == span
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (Limit("q"), ""),
+        (Limit("q", 10), " (at most 10 at once)"),
+        (Limit("q", 10, 100, 60_000_000, "customer"), " (at most 10 at once, 100 starts in 60 s, for each customer)"),
+    ],
+)
+def test_a_queues_limit_in_words(limit: Limit, said: str) -> None:
+    assert limit_words(limit) == said

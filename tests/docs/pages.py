@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from tests.servers import free_port
+
 DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 60.0
 HIDDEN = ("PERDURE_DATABASE_URL", "DATABASE_URL", "PERDURE_ENCRYPTION_KEYS", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
@@ -173,10 +175,11 @@ class Terminal:
 
 
 def run_page(path: Path, folder: Path) -> None:
-    """Do what the page says, in a folder."""
+    """Do what the page says, in a folder. Its port 8000 is one that is free here."""
+    text = re.sub(r"\b8000\b", str(free_port()), path.read_text())
     with ExitStack() as stack:
         terminals: dict[str, Terminal] = {}
-        for block in blocks(path.read_text()):
+        for block in blocks(text):
             where = f"{path.name}:{block.line}"
             if block.language == "python":
                 _save(block, _folder(terminals, folder), where)

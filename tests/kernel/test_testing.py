@@ -65,7 +65,10 @@ async def test_what_has_no_answer_is_named_and_errors_are_raised() -> None:
         plain_order()
 
 
-async def test_the_fixtures_give_a_virtual_engine(perdure_engine: Engine, perdure_clock: Clock) -> None:
+async def test_the_fixtures_give_a_virtual_engine(
+    perdure_engine: Engine, perdure_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.engine.REGISTRY", {order.identity: [order]})  # other tests have imported others
     async with perdure_engine as engine:
         handle = await engine.start(order, 5)
         await engine.answer(f"{handle.id}:interrupt#1", "x")

@@ -20,15 +20,18 @@ from perdure import (
     Engine,
     MemoryStore,
     Query,
+    Secret,
     Workflow,
     interrupt,
     receive,
     restart,
     step,
+    sync,
     workflow,
 )
 from perdure.codec import checksum
 from perdure.records import Execution
+from perdure.sealing import Encryption
 from perdure.verifying import AT_ONCE, PAGE, Fit, Verified
 
 CODE = """
@@ -298,6 +301,65 @@ async def test_what_runs_elsewhere_is_looked_at_and_not_disturbed() -> None:
         await engine.answer("x:interrupt#1", 7)
         assert await handle.outcome() == Completed(7)
         assert [entry.seq for entry in await store.history("x")] == [1, 2]
+
+
+@step(name="jot")
+def jot(what: str) -> str:
+    return what
+
+
+@workflow(name="plain")
+def before_edit(n: int) -> str:
+    jot("a")
+    jot("b")
+    return str(sync.interrupt("?"))
+
+
+@workflow(name="plain")
+def after_edit(n: int) -> str:
+    try:
+        jot("a")
+        return str(sync.interrupt("?"))
+    finally:
+        CLOSED.append(n)
+
+
+CLOSED: list[int] = []
+
+
+async def test_plain_functions_are_replayed_too_and_their_frames_are_closed() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[before_edit]) as engine:
+        for n in range(3):
+            await (await engine.start(before_edit.options(execution_id=f"x{n}"), n)).outcome()
+    async with Engine(store, worker=False, workflows=[before_edit]) as engine:
+        assert {one.fit for one in (await verified(engine)).values()} == {Fit.FITS}
+    async with Engine(store, worker=False, workflows=[after_edit]) as engine:
+        found = await verified(engine)
+    assert blocked(found) == {"x0", "x1", "x2"}
+    assert "entry 2 is jot#2" in str(found["x0"].error)
+    assert sorted(CLOSED) == [0, 1, 2]
+
+
+@step(name="hides")
+async def hides(word: Secret[str]) -> None:
+    pass
+
+
+@workflow(name="confides")
+async def confides() -> None:
+    await hides(Secret("psst"))
+    await interrupt("?")
+
+
+async def test_what_is_encrypted_is_replayed_with_the_keys_and_blocks_without() -> None:
+    store, code, keys = MemoryStore(), confides, Encryption({"a": bytes(32)})
+    async with Engine(store, workflows=[code], codec=keys) as engine:
+        await (await engine.start(code.options(execution_id="x"))).outcome()
+    async with Engine(store, worker=False, workflows=[code], codec=keys) as engine:
+        assert (await verified(engine))["x"].fit is Fit.FITS
+    async with Engine(store, worker=False, workflows=[code]) as engine:
+        assert (await verified(engine))["x"].fit is Fit.BLOCKS
 
 
 @workflow(name="counts")

@@ -18,6 +18,7 @@ from perdure.cli.filters import Filter, filters
 from perdure.cli.session import DONE, FAILED, Session, existing, shared, with_session
 from perdure.cli.words import describe, table
 from perdure.engine import Engine
+from perdure.stores import open_store
 from perdure.stores.memory import MemoryStore
 from perdure.verifying import Fit, Verified, open_only
 
@@ -41,11 +42,11 @@ def verify(session: Session, target: str, chosen: Filter) -> int:
 
 
 def _engine(session: Session, app: App) -> Engine:
-    if isinstance(app, Engine):
-        if session.db is not None or isinstance(app.store, MemoryStore):
-            return Engine(session.store(), worker=False, workflows=app._given)
-        return Engine(existing(app.store), worker=False, workflows=app._given)
-    return Engine(session.store(), worker=False, workflows=app)
+    if not isinstance(app, Engine):
+        return Engine(session.store(), worker=False, workflows=app)
+    store = open_store(app._url)
+    store = session.store() if session.db is not None or isinstance(store, MemoryStore) else existing(store)
+    return Engine(store, worker=False, workflows=app._given, codec=app.protection)
 
 
 class _Verifying:

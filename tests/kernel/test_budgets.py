@@ -1,0 +1,88 @@
+"""Budgets: reserved before a step, raised by people, held across processes."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from perdure import Budget, BudgetExceededError, Engine, MemoryStore, Waiting, gather, step, usage, workflow
+
+ENTERED: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    ENTERED.clear()
+
+
+@step
+async def think(n: int) -> int:
+    ENTERED.append(n)
+    usage(model="m", input_tokens=100, output_tokens=20, cost=Decimal("0.5"))
+    return n
+
+
+@workflow(budget=Budget(cost=2))
+async def thinks(rounds: int) -> list[int]:
+    return [await think(n) for n in range(rounds)]
+
+
+@workflow
+async def at_once(n: int) -> list[int]:
+    return await gather(*[think(k) for k in range(n)])
+
+
+async def question(handle: Any) -> Any:
+    outcome = await handle.outcome()
+    assert isinstance(outcome, Waiting)
+    (request,) = outcome.requests
+    assert request.kind == "budget"
+    return request
+
+
+async def test_at_the_limit_it_waits_for_a_raise_and_goes_on_elsewhere() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[thinks]) as engine:
+        handle = await engine.start(thinks, 7)
+        request = await question(handle)
+        assert "cost 2.0 of 2" in request.message
+        assert ENTERED == [0, 1, 2, 3]
+    async with Engine(store, workflows=[thinks]) as engine:
+        handle = engine.get(handle.id)
+        assert (await question(handle)).id == request.id, "it asks once"
+        await engine.answer(request.id, {"cost": 3}, by="ana")
+        second = await question(handle)
+        assert second.id != request.id
+        assert ENTERED == [0, 1, 2, 3, 4, 5]
+    async with Engine(store, workflows=[thinks]) as engine:
+        await engine.answer(second.id, {"cost": "10"})
+        assert await engine.get(handle.id).result() == list(range(7))
+        assert (await engine.get(handle.id).usage()).cost == Decimal("3.5")
+    assert list(range(7)) == ENTERED
+
+
+async def test_a_refused_raise_fails_the_step() -> None:
+    async with Engine("memory://", workflows=[thinks]) as engine:
+        handle = await engine.start(thinks, 7)
+        await engine.answer((await question(handle)).id, None)
+        with pytest.raises(BudgetExceededError, match="used up"):
+            await handle.result()
+
+
+async def test_places_are_reserved_for_steps_that_begin_at_once() -> None:
+    async with Engine("memory://", workflows=[at_once]) as engine:
+        handle = await engine.start(at_once.options(budget=Budget(steps=3)), 5)
+        request = await question(handle)
+        assert sorted(ENTERED) == [0, 1, 2]
+        await engine.answer(request.id, {"steps": 4})
+        await engine.answer((await question(handle)).id, {"steps": 100})
+        assert await handle.result() == [0, 1, 2, 3, 4]
+    assert sorted(ENTERED) == [0, 1, 2, 3, 4]
+
+
+async def test_tokens_count_and_an_execution_may_have_its_own_budget() -> None:
+    async with Engine("memory://", workflows=[thinks]) as engine:
+        handle = await engine.start(thinks.options(budget=Budget(tokens=240)), 5)
+        assert "240 of 240 tokens" in (await question(handle)).message
+        await handle.cancel()
+        assert not await engine.requests()
