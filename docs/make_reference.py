@@ -29,14 +29,27 @@ pages in [how-to](how-to). Durations are seconds or `timedelta`. What is not lis
 """
 
 GROUPS = {
-    "Writing workflows": "workflow step checkpoint Retry resource current Current now uuid4 random patched",
+    "Writing workflows": "workflow step checkpoint Retry Budget resource current Current now uuid4 random patched",
     "Waiting, messages, children": "sleep interrupt receive send restart start_child Child gather race Won",
     "Telling the world": "emit publish progress usage set_attributes Event Restarted Progress Usage",
-    "Running": "Engine Handle MemoryStore Queue Query Page Status HistoryEntry ScheduleView Done Stats",
+    "Running": "Engine Signal Handle MemoryStore Queue Query Page Status HistoryEntry ScheduleView Done Stats Happening",
     "Outcomes": "Completed Failed Waiting Paused Cancelled Blocked OpenRequest User",
     "Values and secrets": "register Secret Encryption generate_key Protection",
     "What the decorators give": "Workflow SyncWorkflow Step SyncStep",
 }
+
+INNER = {
+    "Budget": "tree",
+    "Encryption": "seal open fingerprints",
+    "MemoryStore": "open close put",
+    "Protection": "encoding seal open redacted",
+    "Query": "row_query",
+    "Queue": "limit",
+    "SyncWorkflow": "run call_child",
+    "Usage": "plus",
+    "Workflow": "run call_child",
+}
+"""What only Perdure itself calls."""
 
 GIVEN = {"Current", "Handle", "Child", "Workflow", "SyncWorkflow", "Step", "SyncStep"}
 """Classes that users are given and do not make."""
@@ -44,12 +57,8 @@ GIVEN = {"Current", "Handle", "Child", "Workflow", "SyncWorkflow", "Step", "Sync
 
 def public(module: ModuleType) -> list[str]:
     """The module's names, in the order of `__all__`; aliases of types have no docstring and are left out."""
-    names = [name for name in module.__all__ if inspect.isroutine(getattr(module, name)) or _is_class(module, name)]
-    return names
-
-
-def _is_class(module: ModuleType, name: str) -> bool:
-    return inspect.isclass(getattr(module, name))
+    things = {name: getattr(module, name) for name in module.__all__}
+    return [name for name, thing in things.items() if inspect.isroutine(thing) or inspect.isclass(thing)]
 
 
 def is_error(thing: Any) -> bool:
@@ -127,7 +136,7 @@ def _members(thing: type) -> Iterator[tuple[str, Any]]:
         if not kind.__module__.startswith("perdure"):
             continue
         for name, member in vars(kind).items():
-            if name.startswith("_") or name in seen:
+            if name.startswith("_") or name in seen or name in INNER.get(thing.__name__, "").split():
                 continue
             seen.add(name)
             if getattr(member, "__doc__", None) and (callable(member) or isinstance(member, property | classmethod)):
@@ -189,6 +198,8 @@ def _default(default: Any) -> str:
         return default.__name__
     if isinstance(default, tuple) and default and all(map(inspect.isclass, default)):
         return f"({', '.join(each.__name__ for each in default)},)"
+    if isinstance(default, set | frozenset):
+        return f"{type(default).__name__}({{{', '.join(sorted(map(repr, default)))}}})"  # in an order that stays
     text = repr(default)
     return "..." if text.startswith("<") or " at 0x" in text or default is Ellipsis or text.isupper() else text
 

@@ -343,11 +343,13 @@ async def _children() -> list[Any]:
         heard("helper", error)
         out.append(str(error))
     out += await asyncio.gather(helper(1), helper(0))
-    won = await race(fast=_after_a_while(), never=patient("raced"))
+    won = await race(fast=_after_a_while(), never=raced(current().execution_id))
     return [*out, won.value]
 
 
 async def _after_a_while() -> str:
+    # Not before the child works: one whose worker died twice may come late, and would be given up before it began.
+    await receive("begun")
     for i in range(3):
         await hear("work", work(f"while {i}"))
     return "won"
@@ -388,6 +390,15 @@ async def patient(name: str) -> str:
     return name
 
 
+@workflow(name="raced")
+async def raced(parent: str) -> str:
+    """Says that it has begun, then waits for ever, unless cancelled."""
+    await hear("pulse", pulse(0))
+    await send(parent, "begun")
+    await interrupt("nobody: left waiting")
+    return parent
+
+
 @workflow(name="pulsing")
 async def pulsing(name: str) -> int:
     """Works for ever, and has children all the while."""
@@ -416,7 +427,7 @@ async def doomed(how: str) -> str:
     raise ValueError(f"failed after {n}")
 
 
-FLOWS: list[Workflow[..., Any]] = [everything, compact, listener, helper, patient, pulsing, doomed]
+FLOWS: list[Workflow[..., Any]] = [everything, compact, listener, helper, patient, raced, pulsing, doomed]
 
 
 # Small ones ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,14 @@ GATE: dict[str, asyncio.Event] = {}
 def _fresh() -> None:
     SEEN.clear()
     GATE.clear()
+
+
+@pytest.fixture(params=["memory", "sqlite", "file"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryStore | str:
+    """Where executions are kept: the same for all engines of a test."""
+    if request.param == "memory":
+        return MemoryStore()
+    return f"sqlite:///{tmp_path}/perdure.db" if request.param == "sqlite" else f"file://{tmp_path}/perdure"
 
 
 @step
@@ -181,17 +190,16 @@ async def counts(n: int, so_far: list[Any]) -> list[Any]:
     return so_far
 
 
-async def test_a_restart_begins_a_fresh_journal_under_the_same_id() -> None:
+async def test_a_restart_begins_a_fresh_journal_under_the_same_id(place: MemoryStore | str) -> None:
     BROKEN.clear()
-    store = MemoryStore()
-    async with Engine(store, workflows=[counts]) as engine:
+    async with Engine(place, workflows=[counts]) as engine:
         handle = await engine.start(counts.options(execution_id="c"), 1, [])
         for word in ("x", "y", "z"):
             await handle.signal("word", word)
         found = await handle.result()
-        row = (await store.get(["c"]))["c"]
-        journal = await store.load(["c"])
-        history = await store.history("c")
+        row = await handle.row()
+        journal = await engine.store.load(["c"])
+        history = await engine.store.history("c")
     assert [(r[0], r[1], r[2]) for r in found] == [("round 1", "x", 0), ("round 2", "y", 1), ("round 3", "z", 2)]
     assert "never" not in SEEN
     assert len({key for name, _, key in (s for s in SEEN)}) == 3, "each life has its own idempotency keys"
@@ -239,9 +247,7 @@ async def test_a_workflow_has_a_deadline_over_all_waits() -> None:
             await over(clock, slow.result())
 
 
-async def test_a_deadline_may_be_added_and_removed_later() -> None:
-    store = MemoryStore()
-
+async def test_a_deadline_may_be_added_and_removed_later(place: MemoryStore | str) -> None:
     async def body() -> str:
         first = await fragile("before")
         await interrupt("go on?")
@@ -251,10 +257,10 @@ async def test_a_deadline_may_be_added_and_removed_later() -> None:
     with_deadline = workflow(name="late", timeout=3600.0)(body)
     without = workflow(name="late")(body)
     for old, new in ((with_deadline, without), (without, with_deadline)):
-        async with Engine(store, workflows=[old]) as engine:
+        async with Engine(place, workflows=[old]) as engine:
             handle = await engine.start(old)
             await handle.outcome()
-        async with Engine(store, workflows=[new]) as engine:
+        async with Engine(place, workflows=[new]) as engine:
             await engine.answer((await engine.get(handle.id).requests())[0].id, None)
             assert await engine.get(handle.id).outcome() == Completed("before")
 

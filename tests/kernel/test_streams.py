@@ -2,6 +2,7 @@
 
 import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ from perdure import (
     workflow,
 )
 from tests.kernel.test_calls import over, virtual
+
+
+@pytest.fixture(params=["memory", "sqlite", "file"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryStore | str:
+    """Where executions are kept: the same for all engines of a test."""
+    if request.param == "memory":
+        return MemoryStore()
+    return f"sqlite:///{tmp_path}/perdure.db" if request.param == "sqlite" else f"file://{tmp_path}/perdure"
 
 
 async def collect(handle: Any, **options: Any) -> list[Any]:
@@ -102,15 +111,14 @@ async def asks_between() -> list[Any]:
     return [answer, dict(current().attributes)]
 
 
-async def test_replay_says_nothing_twice() -> None:
-    store = MemoryStore()
-    async with Engine(store, workflows=[asks_between]) as engine:
+async def test_replay_says_nothing_twice(place: MemoryStore | str) -> None:
+    async with Engine(place, workflows=[asks_between]) as engine:
         handle = await engine.start(asks_between)
         await handle.outcome()
         assert [i.value for i in await collect(handle, follow=False)] == [1]
         assert await handle.value("at") == "before the question"
         assert await handle.value("unknown", "nothing") == "nothing"
-    async with Engine(store, workflows=[asks_between]) as engine:
+    async with Engine(place, workflows=[asks_between]) as engine:
         handle = engine.get(handle.id)
         await engine.answer((await handle.requests())[0].id, "yes")
         assert await handle.result() == ["yes", {}]
@@ -134,10 +142,10 @@ async def speaks_slowly() -> None:
     await slow_speaker()
 
 
-async def test_who_follows_hears_while_the_step_runs() -> None:
+async def test_who_follows_hears_while_the_step_runs(place: MemoryStore | str) -> None:
     GATE["go"] = asyncio.Event()
     heard = []
-    async with Engine("memory://", workflows=[speaks_slowly]) as engine:
+    async with Engine(place, workflows=[speaks_slowly]) as engine:
         handle = engine.get("slow")
         starting = asyncio.create_task(engine.start(speaks_slowly.options(execution_id="slow")))
         await starting
@@ -167,16 +175,15 @@ async def finds_out() -> list[Any]:
     return [before, dict(current().attributes)]
 
 
-async def test_attributes_are_found_by_and_replayed_as_they_were() -> None:
-    store = MemoryStore()
-    async with Engine(store, workflows=[finds_out]) as engine:
+async def test_attributes_are_found_by_and_replayed_as_they_were(place: MemoryStore | str) -> None:
+    async with Engine(place, workflows=[finds_out]) as engine:
         handle = await engine.start(finds_out.options(attributes={"customer": 7, "region": "eu"}))
         await handle.outcome()
         found = await engine.list(Query(attributes={"customer": 8, "region": "eu"}))
         assert [row.id for row in found.items] == [handle.id]
         assert not (await engine.list(Query(attributes={"customer": 7}))).items
         assert not (await engine.list(Query(attributes={"vip": True}))).items
-    async with Engine(store, workflows=[finds_out]) as engine:
+    async with Engine(place, workflows=[finds_out]) as engine:
         handle = engine.get(handle.id)
         await engine.answer((await handle.requests())[0].id, None)
         assert await handle.result() == [{"customer": 7, "region": "eu"}, {"customer": 8, "region": "eu"}]
