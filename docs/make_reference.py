@@ -24,15 +24,16 @@ WIDTH = 100
 HEAD = """\
 # Reference
 
-The public names, made from their docstrings by `make docs`. How they are used together: the [tutorial](tutorial.md) and the
-pages in [how-to](how-to). Durations are seconds or `timedelta`. What is not listed here may change at any time.
+The public names, made from their docstrings by `make docs`. How they are used together: the [tutorial](tutorial.md)
+and the pages in [how-to](how-to). Durations are seconds or `timedelta`. What is not listed here may change at any time.
 """
 
 GROUPS = {
     "Writing workflows": "workflow step checkpoint Retry Budget resource current Current now uuid4 random patched",
     "Waiting, messages, children": "sleep interrupt receive send restart start_child Child gather race Won",
     "Telling the world": "emit publish progress usage set_attributes Event Restarted Progress Usage",
-    "Running": "Engine Signal Handle MemoryStore Queue Query Page Status HistoryEntry ScheduleView Done Stats Happening",
+    "Running": "Engine Signal Handle Queue Query Page Status HistoryEntry ScheduleView Done Stats MemoryStore",
+    "Listening": "Happening",
     "Outcomes": "Completed Failed Waiting Paused Cancelled Blocked OpenRequest User",
     "Values and secrets": "register Secret Encryption generate_key Protection",
     "What the decorators give": "Workflow SyncWorkflow Step SyncStep",
@@ -217,9 +218,7 @@ def _text(docstring: str) -> Iterator[str]:
     """A docstring as Markdown: what is indented, or stands behind `>>>`, is code."""
     code: list[str] = []
     for line in [*docstring.splitlines(), ""]:
-        if line.startswith((">>> ", "... ")):
-            code.append(line[4:])
-        elif line.startswith("    ") or (code and not line):
+        if line.startswith((">>> ", "... ", "    ")) or (code and not line):
             code.append(line[4:])
         else:
             yield from _example(code)

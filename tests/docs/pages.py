@@ -17,13 +17,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TypeVar
 
 from tests.servers import free_port
+
+T = TypeVar("T")
 
 DOCS = Path(__file__).parents[2] / "docs"
 PATIENCE = 60.0
@@ -99,7 +102,7 @@ class Terminal:
     """A shell that keeps its folder, variables and jobs from one command to the next."""
 
     def __init__(self, folder: Path) -> None:
-        self._out: IO[bytes] = tempfile.TemporaryFile()
+        self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the terminal
         self._shell = subprocess.Popen(
             ["bash"],
             cwd=folder,
@@ -153,7 +156,7 @@ class Terminal:
         """Begin a command that goes on, and wait until it has printed this."""
         self.type(command)
         self.going = True
-        self._until(lambda text: missing(printed, text) is None, command)
+        self._until(lambda text: missing(printed, text) is None or None, command)
 
     def interrupt(self) -> None:
         """Ctrl-C: for all that runs here, and not for the shell."""
@@ -162,12 +165,12 @@ class Terminal:
         for pid in map(int, children.split()):
             os.kill(pid, signal.SIGINT)
 
-    def _until(self, look, command: str):  # type: ignore[no-untyped-def]
+    def _until(self, look: Callable[[str], T | None], command: str) -> T:
+        """What `look` finds in what was printed since the last command ended."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            self._out.seek(0, os.SEEK_END)
             text = os.pread(self._out.fileno(), 10_000_000, self._read).decode()
-            if found := look(text):
+            if (found := look(text)) is not None:
                 return found
             assert self._shell.poll() is None, f"$ {command}\nthe shell ended:\n{text}"
             assert time.monotonic() < deadline, f"$ {command}\nis not done after {PATIENCE:g} s:\n{text}"

@@ -333,7 +333,7 @@ async def test_two_workers_at_once_never_run_more_than_a_queue_may(store: Postgr
     await asyncio.gather(*map(work, scenes))
     await beside.close()
     assert sorted(done) == [first.id(id) for id in ids]
-    assert most == 3
+    assert most <= 3, "how near it comes depends on who is faster; that three may run is a promise of `check_store`"
 
 
 async def test_messages_in_flight_together_keep_an_order(store: PostgresStore, postgres_url: str) -> None:
