@@ -112,7 +112,7 @@ def _class(thing: type) -> Iterator[str]:
         yield from _text(inspect.getdoc(thing) or "")
         yield ", ".join(f"`{member.name}`" for member in thing) + ".\n"
         return
-    if thing.__init__ is not object.__init__ and thing.__name__ not in GIVEN:  # type: ignore[misc]
+    if thing.__init__ is not object.__init__ and thing.__name__ not in GIVEN:
         made = _signature(thing.__init__, "__init__")
         yield from _code([f"class {thing.__name__}:", *(f"    {line}" for line in made)])
     yield from _text(inspect.getdoc(thing) or "")
@@ -181,7 +181,8 @@ def _has(parameter: inspect.Parameter) -> bool:
 
 
 def _parameter(parameter: inspect.Parameter, first: bool) -> str:
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    prefixes: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    stars = prefixes.get(parameter.kind, "")
     text = f"{stars}{parameter.name}"
     if parameter.annotation is not parameter.empty and not (first and parameter.name in ("self", "cls")):
         text += f": {_annotation(parameter.annotation)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import msgspec
@@ -28,7 +29,7 @@ async def retry(store: Store, clock: Clock, execution_id: str, by: str | None, b
                 f"{execution_id} is {row.status}: only a failed execution is retried", execution_id=execution_id
             )
         entries = [entry for entry in await store.history(execution_id) if entry.seq > row.base_seq]
-        failed = failed_last(entries)
+        failed = failed_last(entries, row.error)
         if failed is not None and failed.kind == "child":
             child = child_id(execution_id, failed.key, row.generation)
             below = (await store.get([child])).get(child)
@@ -41,11 +42,22 @@ async def retry(store: Store, clock: Clock, execution_id: str, by: str | None, b
     raise PerdureError(f"{execution_id} changes all the time: try again", execution_id=execution_id)
 
 
-def failed_last(entries: Sequence[Entry]) -> Entry | None:
-    """The outcome of the step, child or wait that failed last, outside of any step's body."""
-    return next(
-        (e for e in reversed(live(entries)) if is_outcome(e) and e.status == "failed" and e.parent_key is None), None
-    )
+def failed_last(entries: Sequence[Entry], error: str | None) -> Entry | None:
+    """The outcome of the step, child or wait that the execution died of; else the one that failed last.
+
+    `error`: the execution's recorded error. Of several branches the one whose error came through is meant.
+    """
+    failed = [e for e in live(entries) if is_outcome(e) and e.status == "failed" and e.parent_key is None]
+    guilty = [e for e in failed if _face(e.error) == _face(error)]
+    wanted = guilty or failed
+    return wanted[-1] if wanted else None
+
+
+def _face(error: str | None) -> tuple[str, str] | None:
+    if error is None:
+        return None
+    tree = json.loads(error)
+    return tree.get("type", ""), tree.get("message", "")
 
 
 def _cut(row: Execution, entries: Sequence[Entry], failed: Entry | None, by: str | None, build: str, now: int) -> Cut:

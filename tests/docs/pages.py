@@ -114,7 +114,8 @@ class Terminal:
         )
         self._number = 0
         self._read = 0
-        self.going = False
+        self.going = ""
+        """The line that will tell the end of what goes on here, if anything does."""
 
     def __enter__(self) -> Terminal:
         return self
@@ -147,23 +148,26 @@ class Terminal:
 
     def run(self, command: str) -> tuple[str, int]:
         """What a command prints, and its exit code."""
-        mark = self.type(command)
-        got = self._until(lambda text: re.search(rf"^(.*?)\n?{re.escape(mark)} (\d+)\n", text, re.DOTALL), command)
-        self._read += len(got[0].encode())
-        return got[1], int(got[2])
+        return self._ended(self.type(command), command)
 
     def begin(self, command: str, printed: str) -> None:
         """Begin a command that goes on, and wait until it has printed this."""
-        self.type(command)
-        self.going = True
+        self.going = self.type(command)
         self._until(lambda text: missing(printed, text) is None or None, command)
 
     def interrupt(self) -> None:
-        """Ctrl-C: for all that runs here, and not for the shell."""
-        self.going = False
+        """Ctrl-C: for all that runs here, and not for the shell. Waits for its end."""
+        mark, self.going = self.going, ""
         children = subprocess.run(["pgrep", "-P", str(self._shell.pid)], capture_output=True, text=True).stdout
         for pid in map(int, children.split()):
             os.kill(pid, signal.SIGINT)
+        self._ended(mark, "Ctrl-C")
+
+    def _ended(self, mark: str, command: str) -> tuple[str, int]:
+        end = re.compile(rf"^(.*?)\n?{re.escape(mark)} (\d+)\n", re.DOTALL)
+        got = self._until(end.match, command)
+        self._read += len(got[0].encode())
+        return got[1], int(got[2])
 
     def _until(self, look: Callable[[str], T | None], command: str) -> T:
         """What `look` finds in what was printed since the last command ended."""

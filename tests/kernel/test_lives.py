@@ -302,3 +302,24 @@ async def test_a_suspect_runs_alone_until_it_has_recorded_something() -> None:
         GATE[1].set()  # type: ignore[index]
         assert await engine.get("suspect").result() == [1, 2, 3]
         assert await other.result() == ["a", "b", "c"]
+
+
+@workflow
+async def breaks_in_branches() -> list[str]:
+    async def late(name: str) -> str:
+        await held(9)
+        return await fragile(name)
+
+    return list(await asyncio.gather(fragile("a"), late("b"), return_exceptions=False))
+
+
+async def test_of_several_failures_the_one_that_came_through_is_tried_again() -> None:
+    BROKEN.clear()
+    BROKEN.update(("a", "b"))
+    async with virtual(breaks_in_branches) as (engine, clock):
+        handle = await engine.start(breaks_in_branches)
+        outcome: Any = await over(clock, handle.outcome())
+        assert isinstance(outcome, Failed)
+        BROKEN.clear()
+        await handle.retry()
+        assert await over(clock, handle.result()) == ["a", "b"]
