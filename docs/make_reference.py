@@ -126,7 +126,8 @@ def _class(thing: type) -> Iterator[str]:
         plain = getattr(member, "__func__", member)
         if inspect.isfunction(inspect.unwrap(plain)):
             yield f"#### {thing.__name__}.{name}\n"
-            yield from _code(_signature(plain, name, bound=not isinstance(member, staticmethod)))
+            above = ["@classmethod"] if isinstance(member, classmethod) else []
+            yield from _code([*above, *_signature(plain, name)])
             yield from _text(inspect.getdoc(plain) or "")
 
 
@@ -147,7 +148,7 @@ def _members(thing: type) -> Iterator[tuple[str, Any]]:
 # Signatures -----------------------------------------------------------------------------------------------
 
 
-def _signature(function: Callable[..., Any], name: str, *, bound: bool = False) -> list[str]:
+def _signature(function: Callable[..., Any], name: str) -> list[str]:
     """The function as a stub. Of overloads the one that tells most."""
     plain = inspect.unwrap(function)
     told = max(typing.get_overloads(plain), key=lambda each: len(inspect.signature(each).parameters), default=plain)

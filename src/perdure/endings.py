@@ -18,7 +18,7 @@ import msgspec
 from perdure import bodies, errands
 from perdure.codec import checksum, encode_error
 from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
-from perdure.journal import CUT, NOTE, STARTED_AGAIN
+from perdure.journal import CUT, LIFE, STARTED_AGAIN
 from perdure.records import ENDED, Change, Status
 from perdure.secrets import allowing_secrets
 
@@ -108,7 +108,7 @@ def restart(run: Run, text: str) -> None:
         run.local(f"{CUT}:{run.seq + 1}", CUT, "completed", cut)
         base = run.seq
         run.generation += 1
-        run.local(STARTED_AGAIN, NOTE, "completed", "null")
+        run.local(STARTED_AGAIN, LIFE, "completed", "null")
         change(run, Status.PENDING, again=(text, run.generation, base))
 
     stop(run, functools.partial(errands.end_children, run.worker, run, record))

@@ -43,8 +43,9 @@ PROGRESS = "progress"
 USAGE = "usage"
 BUDGET = "budget"
 RESTART = "restart"
+LIFE = "life"
 
-LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE, EMIT, PUBLISH, ATTRIBUTES})
+LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE, LIFE, EMIT, PUBLISH, ATTRIBUTES})
 REPEATED = frozenset({PUBLISH, ATTRIBUTES})
 """Local entries of which several have one key: in `Journal.local` they are `key#n`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
+_STANDARD = os.path.dirname(_ASYNCIO.rstrip(os.sep)) + os.sep
 _CONTEXTLIB = os.path.join(os.path.dirname(_ASYNCIO.rstrip(os.sep)), "contextlib.py")
 
 
@@ -40,10 +42,22 @@ def _locate(task: WorkflowTask) -> tuple[str, str | None]:
         code = frame.f_code
         if _is_users(code.co_filename):
             place = f"{code.co_filename}:{frame.f_lineno}"
+        elif code.co_name == "drive":  # a plain function, in a thread of its own
+            place = _in_thread(frame.f_locals.get("thread")) or place
         elif code.co_name == "durable_call":
             call = frame.f_locals.get("call")
             key = call.key if call is not None else None
     return place, key
+
+
+def _in_thread(baton: Any) -> str | None:
+    """`file:line` of the innermost frame of the user's in a workflow's thread."""
+    frame = sys._current_frames().get(baton.thread.ident) if baton is not None else None
+    while frame is not None:
+        if _is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_STANDARD):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
 
 
 def place_of(task: WorkflowTask) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from perdure.clock import SECOND
 from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, LOCAL, NOTE, PATCHED, REPEATED, TIMER, Journal, Pending
+from perdure.journal import ATTEMPT, INTENT, LIFE, LOCAL, NOTE, PATCHED, REPEATED, TIMER, Journal, Pending
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
@@ -168,7 +168,7 @@ class Sequencer:
     def _replay_entry(self, entry: Entry) -> bool:
         key, kind = entry.key, entry.kind
         if kind in LOCAL:
-            return kind in (NOTE, PATCHED) or kind in REPEATED or key in self.asked
+            return kind in (NOTE, LIFE, PATCHED) or kind in REPEATED or key in self.asked
         if kind == TIMER:
             timer = self.timers.get(key)
             if timer is None:

@@ -20,17 +20,22 @@ from perdure import (
     Workflow,
     checkpoint,
     current,
+    emit,
     gather,
     interrupt,
     now,
     patched,
+    publish,
     race,
     random,
     receive,
+    restart,
     send,
+    set_attributes,
     sleep,
     start_child,
     step,
+    sync,
     uuid4,
     workflow,
 )
@@ -371,6 +376,51 @@ async def compact(n: int) -> list[Any]:
     return [*out, await hear("quick", quick(f"end {n}"))]
 
 
+@workflow(name="plainly")
+def plainly(n: int) -> int:
+    """A plain function: a step, a timer, an async step."""
+    first = plain_step(n)
+    sync.sleep(0.002)
+    return first + len(sync.call(quick, "from a thread"))
+
+
+@step(name="plain_step")
+def plain_step(n: int) -> int:
+    with ledger.visit():
+        return n
+
+
+@workflow(name="renews")
+async def renews(n: int, so_far: list[int] | None = None) -> list[int]:
+    """Three lives under one id."""
+    so_far = [*(so_far or []), await hear("pulse", pulse(n))]
+    if n < 2:
+        await restart(n + 1, so_far)
+    return so_far
+
+
+@workflow(name="teller")
+async def teller(n: int) -> list[Any]:
+    """Tells while it works: events, values, attributes; has a child that is a plain function."""
+    await emit({"round": n})
+    await publish("mood", "fresh")
+    out: list[Any] = [await hear("quick", quick("a"))]
+    await set_attributes(stage="middle")
+    out.append(await hear("grows", grows([f"{k}" * 700 for k in range(5)])))
+    await publish("mood", "tired")
+    out.append(await plainly(n))
+    await emit("end")
+    out.append(current().attributes["stage"])
+    return out
+
+
+@step(name="grows")
+async def grows(pages: list[str]) -> list[str]:
+    """Large enough to be packed."""
+    with ledger.visit():
+        return [*pages, "x" * 700]
+
+
 # Those that come to a bad end ----------------------------------------------------------------------------------
 
 
@@ -427,7 +477,9 @@ async def doomed(how: str) -> str:
     raise ValueError(f"failed after {n}")
 
 
-FLOWS: list[Workflow[..., Any]] = [everything, compact, listener, helper, patient, raced, pulsing, doomed]
+FLOWS: list[Workflow[..., Any]] = [
+    everything, compact, listener, helper, patient, raced, pulsing, doomed, teller, renews, plainly,
+]  # fmt: skip
 
 
 # Small ones ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Pages whose blocks are run: what a reader would see, word by word.
 
-- ```python: saved under the name in its first line (`# name.py`).
+- ```python: saved under the name in its first line (`# name.py`), in the folder of the first terminal.
 - ```console: each `$ command` is typed into a terminal (bash). The lines that follow are printed by it, on stdout or
   stderr, in this order; others may stand between them, and `...` stands for anything in a line.
 
@@ -181,15 +181,21 @@ class Terminal:
             time.sleep(0.02)
 
 
-def run_page(path: Path, folder: Path) -> None:
-    """Do what the page says, in a folder. Its port 8000 is one that is free here."""
+def run_page(path: Path, folder: Path, *, run_files: bool = False) -> None:
+    """Do what the page says, in a folder. Its port 8000 is one that is free here.
+
+    `run_files`: each Python file is run when it is shown, its warnings being errors.
+    """
     text = re.sub(r"\b8000\b", str(free_port()), path.read_text())
     with ExitStack() as stack:
         terminals: dict[str, Terminal] = {}
         for block in blocks(text):
             where = f"{path.name}:{block.line}"
             if block.language == "python":
-                _save(block, _folder(terminals, folder), where)
+                file = _save(block, _folder(terminals, folder), where)
+                if run_files:
+                    command = Block("console", (), block.line, f"$ python -W error {file}\n")
+                    _type(command, terminals, folder, stack, where)
             elif block.language == "console":
                 _type(block, terminals, folder, stack, where)
 
@@ -199,10 +205,11 @@ def _folder(terminals: dict[str, Terminal], folder: Path) -> Path:
     return Path(terminals["1"].run("pwd -P")[0].strip()) if "1" in terminals else folder
 
 
-def _save(block: Block, folder: Path, where: str) -> None:
+def _save(block: Block, folder: Path, where: str) -> str:
     name = re.match(r"# ([\w/]+\.py)\n", block.text)
     assert name is not None, f"{where}: the first line names no file"
     (folder / name[1]).write_text(block.text)
+    return name[1]
 
 
 def _type(block: Block, terminals: dict[str, Terminal], folder: Path, stack: ExitStack, where: str) -> None:

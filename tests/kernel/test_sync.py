@@ -167,6 +167,7 @@ async def test_code_that_swallows_everything_is_blocked_with_its_place() -> None
         outcome: Any = await handle.outcome()
         assert isinstance(outcome, Blocked)
         assert isinstance(outcome.error, FramesRefusedError)
+        assert f"{__file__}:" in outcome.reason, "it names the place"
 
 
 @workflow

@@ -25,6 +25,7 @@ from perdure.records import Limit
 from perdure.stores import postgres_claims, sqlite_claims
 from tests.proofs.programs import append
 
+LOOK = 0.005
 LEASE = 4.0  # decides over life and death where the server has not been up for so long
 WINDOW = 0.4
 STARTS = 3
@@ -48,6 +49,8 @@ def _tell(what: str, n: int) -> None:
 @step
 async def visit(n: int) -> int:
     _tell("enter", n)
+    while LEDGER.with_name("closed").exists():
+        await asyncio.sleep(LOOK)
     for _ in range(300):
         await asyncio.sleep(0)
     _tell("leave", n)

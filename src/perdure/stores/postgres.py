@@ -45,6 +45,7 @@ from perdure.records import (
     WorkerRecord,
 )
 from perdure.stores import postgres_schema
+from perdure.stores.columns import read_entries, read_records
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
 from perdure.stores.postgres_claims import Wanted, claim_judged
@@ -55,8 +56,6 @@ from perdure.stores.postgres_columns import (
     pack_creates,
     pack_entries,
     pack_schedule,
-    read_entries,
-    read_records,
     read_verdicts,
 )
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error

@@ -13,7 +13,7 @@ from typing import Any
 from perdure.clock import from_datetime
 from perdure.limits import Place, admit
 from perdure.records import Execution, Limit
-from perdure.stores.postgres_columns import read_records
+from perdure.stores.columns import read_records
 from perdure.stores.postgres_sessions import SQL, Pool
 
 MOST_WAITING = 1000  # of a limited queue, the first ones are judged

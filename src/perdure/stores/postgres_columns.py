@@ -1,4 +1,4 @@
-"""Records to the parameters of PostgreSQL's statements, and rows back to records.
+"""Records to the parameters of PostgreSQL's statements, and its verdicts back.
 
 Entries, the hot path, travel as one text a column: the driver encodes 17 values instead of 17 for each entry. Other
 records travel as JSON, all of one kind in one parameter.
@@ -6,19 +6,15 @@ records travel as JSON, all of one kind in one parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, fields, replace
-from operator import itemgetter
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Sequence
+from dataclasses import astuple, replace
+from typing import Any, get_type_hints
 
 import msgspec
 
-from perdure.clock import from_datetime
 from perdure.errors import BadBatchError
-from perdure.records import ENDED, Batch, Entry, Execution, Message, Request, Schedule, Status, Verdict, WorkerRecord
+from perdure.records import ENDED, Batch, Entry, Request, Schedule, Verdict
 from perdure.stores.attributes import plain_pairs
-
-Record = TypeVar("Record", Execution, Request, Message, WorkerRecord, Schedule)
 
 SEPARATOR = "\x1f"
 NULL = "\x1e"  # alone in its place: no payload and no key is that
@@ -26,13 +22,6 @@ NULL = "\x1e"  # alone in its place: no payload and no key is that
 MOST_CHARACTERS = 500_000_000
 _IS_TEXT = tuple(hint is not int for hint in get_type_hints(Entry).values())
 _NO_ENTRIES = [SEPARATOR, *("" if text else "{}" for text in _IS_TEXT)]
-_KINDS = (Execution, Request, Message, WorkerRecord, Schedule)
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
-_TIMES = {
-    kind: tuple(at for at, name in enumerate(names) if name.endswith("_at") or name == "lease_until")
-    for kind, names in _FIELDS.items()
-}
-_PICK: dict[type, Callable[[Any], Any]] = {kind: itemgetter(*names) for kind, names in _FIELDS.items()}
 
 
 def pack_entries(entries: Sequence[Entry], token: str) -> list[str]:
@@ -132,27 +121,6 @@ def pack_attributes(wanted: Sequence[tuple[str, str]]) -> tuple[list[str] | None
         return None, None
     pairs = plain_pairs(wanted)
     return [name for name, _ in pairs], [text for _, text in pairs]
-
-
-def read_entries(rows: Iterable[Any]) -> list[Entry]:
-    """Rows in the order of the fields."""
-    return [Entry._make((*row[:15], from_datetime(row[15]), from_datetime(row[16]))) for row in map(tuple, rows)]
-
-
-def read_records(kind: type[Record], rows: Iterable[Any]) -> list[Record]:
-    """Rows by the names of their columns: a newer schema may have more of them."""
-    pick, times = _PICK[kind], _TIMES[kind]
-    return [_record(kind, list(pick(row)), times) for row in rows]
-
-
-def _record(kind: type[Record], values: list[Any], times: Sequence[int]) -> Record:
-    for at in times:
-        if values[at] is not None:
-            values[at] = from_datetime(values[at])
-    record = kind(*values)
-    if isinstance(record, Execution):
-        record.status = Status(record.status)
-    return record
 
 
 def read_verdicts(batch: Batch, created: Sequence[str], changed: Sequence[str], verdicts: Sequence[str]) -> Any:

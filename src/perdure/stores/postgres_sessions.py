@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 
 from perdure.errors import PerdureError, StoreUnavailableError
+from perdure.stores.gate import Gate as AnyGate
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_error
 from perdure.stores.queries import load_queries
-
-Result = TypeVar("Result")
 
 SQL = {
     name: statement
@@ -29,40 +27,14 @@ SQL = {
 }
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
-BETWEEN_TRIES = 0.2
 OLDEST_SERVER = 12
 
 
-class Gate:
-    """Paces attempts to reach the server, once one has failed."""
+class Gate(AnyGate):
+    """Paces attempts to reach this server, once one has failed."""
 
     def __init__(self, address: Address) -> None:
-        self._address = address
-        self._lock = asyncio.Lock()
-        self._failed_at: float | None = None
-        self._error: PerdureError | None = None
-
-    async def attempt(self, reach: Callable[[], Awaitable[Result]]) -> Result:
-        """Call `reach`, which connects. Raises what it raises, in Perdure's words."""
-        if self._failed_at is None:
-            return await self._try(reach)
-        came = time.monotonic()
-        async with self._lock:
-            if self._failed_at is not None:
-                if self._failed_at > came and self._error is not None:
-                    raise type(self._error)(str(self._error)) from self._error.__cause__
-                await asyncio.sleep(max(0.0, self._failed_at + BETWEEN_TRIES - time.monotonic()))
-            return await self._try(reach)
-
-    async def _try(self, reach: Callable[[], Awaitable[Result]]) -> Result:
-        try:
-            result = await reach()
-        except DRIVER_ERRORS as error:
-            self._error = in_words(self._address, error)
-            self._failed_at = time.monotonic()
-            raise self._error from error
-        self._failed_at = self._error = None
-        return result
+        super().__init__(DRIVER_ERRORS, lambda error: in_words(address, error))
 
 
 def in_words(address: Address, error: BaseException) -> PerdureError:
