@@ -69,6 +69,7 @@ class Run:
         "has_children",
         "id",
         "inner",
+        "listeners",
         "locals",
         "messages",
         "now",
@@ -101,6 +102,7 @@ class Run:
         self.nudges = execution.nudges
         self.build = worker.build
         self.committer = worker.committer
+        self.listeners = worker.listeners
         self.now: Callable[[], int] = worker.clock.now
         self.seq = 0
         self.bodies = 0
@@ -381,10 +383,10 @@ class Run:
             return
         if subject.__class__ is Call:
             kind = entry.kind
-            if self.worker.listeners:
+            if self.listeners:
                 happening = step_happening(self.worker.record.id, self.execution.workflow, entry)
                 if happening is not None:
-                    tell(self.worker.listeners, happening)
+                    tell(self.listeners, happening)
             if kind == INTENT:
                 self._intended(subject)
             elif kind == ATTEMPT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from perdure import redaction
 from perdure.errors import DecodeError
 from perdure.redaction import DEFAULT_NAMES
 from perdure.sealing import PREFIX, Encryption
-from perdure.secrets import allowing_secrets
+from perdure.secrets import SECRETS_ALLOWED, allowing_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Protection:
 
         A `Secret` is an `EncodeError` there unless this engine encrypts.
         """
-        return allowing_secrets(self.encryption is not None)
+        allowed = self.encryption is not None
+        return nullcontext() if SECRETS_ALLOWED.get() == allowed else allowing_secrets(allowed)
 
     def seal(self, text: str, *, execution_id: str, key: str, column: str) -> str:
         """The text as it is written at this place."""

@@ -110,7 +110,8 @@ class Sequencer:
         self.outer = outer
         context = contextvars.copy_context()
         context.run(CURRENT.set, self.root)
-        context.run(SECRETS_ALLOWED.set, self.secrets)
+        if SECRETS_ALLOWED.get() != self.secrets:  # a variable less makes each change of another one cheaper
+            context.run(SECRETS_ALLOWED.set, self.secrets)
         loop = self.loop
         loop.ordinal += 1
         self.main = WorkflowTask(coroutine, loop, context, loop.salt + loop.ordinal, f"{self.id}:main")

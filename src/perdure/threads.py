@@ -33,6 +33,10 @@ _numbers = itertools.count(1)
 Message = tuple[str, Any]
 
 
+MADE: list[int] = []
+"""One number for each workflow thread there ever was: while it is empty, nothing runs in one."""
+
+
 class WorkflowThread:
     """One thread, and the baton between it and the private loop."""
 
@@ -41,7 +45,9 @@ class WorkflowThread:
         self._back = threading.Semaphore(0)
         self._in: Any = None
         self._out: Message = ("", None)
-        self.thread = threading.Thread(target=self._live, name=f"perdure-workflow-{next(_numbers)}", daemon=True)
+        number = next(_numbers)
+        MADE.append(number)
+        self.thread = threading.Thread(target=self._live, name=f"perdure-workflow-{number}", daemon=True)
         self.thread.start()
 
     def switch(self, message: Any) -> Message:

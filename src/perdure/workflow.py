@@ -25,7 +25,7 @@ from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
-from perdure.threads import drive, here, wait_for
+from perdure.threads import MADE, drive, here, wait_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -157,7 +157,7 @@ class Step(_Step[P, R]):
             if self._resources:
                 self._plainly(kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
-        if here() is not None:
+        if MADE and here() is not None:
             raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
         return self._call(args, kwargs)  # type: ignore[no-any-return]
 

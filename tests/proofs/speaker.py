@@ -5,6 +5,7 @@
 
 The follower appends what it hears to HEARD, and, begun anew, goes on behind the last offset there. The step emits in
 groups, and goes on when the last of a group was heard: who kills its worker by what was heard kills it in its middle.
+Beside it small steps come and go, so that what is emitted stands between other entries.
 """
 
 from __future__ import annotations
@@ -36,12 +37,19 @@ async def speak() -> int:
     return fence
 
 
+@step
+async def tick() -> None:
+    await asyncio.sleep(LOOK)
+
+
 @workflow
 async def talk() -> int:
     await emit("hello")
-    fence = await speak()
+    speaking = asyncio.create_task(speak())
+    while not speaking.done():
+        await tick()
     await emit("bye")
-    return fence
+    return await speaking
 
 
 def line_of(item: Event | Restarted | Progress) -> dict[str, Any]:
