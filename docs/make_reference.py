@@ -22,6 +22,7 @@ FILE = Path(__file__).with_name("reference.md")
 WIDTH = 100
 
 HEAD = """\
+<!-- fmt: off -->
 # Reference
 
 The public names, made from their docstrings by `make docs`. How they are used together: the [tutorial](tutorial.md)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from perdure import alarms, bodies, budgets, endings, errands, streams, waits
 from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
-from perdure.errors import LeaseLostError, PerdureError
+from perdure.errors import DecodeError, LeaseLostError, PerdureError
 from perdure.journal import (
     ATTEMPT,
     INTENT,
@@ -31,6 +31,7 @@ from perdure.nested import nested
 from perdure.packing import BASE_LEAST, pack_pair
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
+from perdure.sealing import SEALED
 from perdure.sequencer import Sequencer, within
 from perdure.telemetry import step_happening, tell
 from perdure.workflow import Workflow
@@ -138,6 +139,9 @@ class Run:
         attributes: Any = {}
         try:
             attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
+            if execution.input.startswith(SEALED):
+                words = "is encrypted, and this engine has no keys (codec=, or PERDURE_ENCRYPTION_KEYS)"
+                raise DecodeError(f"{self.id} {words}", execution_id=self.id)
             if checksum(execution.input, execution.output, execution.error) != execution.checksum:
                 raise PerdureError(
                     f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id

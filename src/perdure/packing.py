@@ -53,7 +53,7 @@ def digest(text: str) -> str:
 
 
 def is_packed(text: str | None) -> bool:
-    return text is not None and text.startswith("~")
+    return text is not None and text.startswith("~[")
 
 
 def digest_of(packed: str) -> str:

@@ -22,7 +22,9 @@ from typing import Any
 from perdure.errors import DecodeError, PerdureError
 
 PREFIX = "~e1:"
-_ANY_PREFIX = "~e"
+SEALED = "~e"
+"""Begins every encrypted text, of this version or another."""
+
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
 _is_id = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
@@ -98,7 +100,7 @@ class Encryption:
         comes from another execution, key or column, or was changed.
         """
         if not text.startswith(PREFIX):
-            if text.startswith(_ANY_PREFIX):
+            if text.startswith(SEALED):
                 raise _refusal("was encrypted in a way that this version does not know", execution_id, key, column)
             if self._accept_plain:
                 return text

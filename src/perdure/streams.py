@@ -205,12 +205,13 @@ def _tell(run: Run, told: Told) -> None:
 def _gather(run: Run, told: Told) -> None:
     if run.abandoned or run.ended:
         return
+    first = not run.told
     if told.kind == STREAM and run.streaming.get(told.call.key) != (told.attempt, told.call.started_at):
         again = told.call.key in run.streaming
         run.streaming[told.call.key] = (told.attempt, told.call.started_at)
         if again:
             run.told.append(Told(told.call, STREAM, told.call.key, ""))
-    if not run.told:
+    if first:
         run.worker.clock.call_at(run.now() + GATHER, lambda: _due(run))
     run.told.append(told)
 

@@ -268,6 +268,18 @@ class Engine:
         """See `perdure.Engine.schedule`."""
         return self.wait(self.engine.schedule(name, workflow, **options))
 
+    def pause_schedule(self, name: str) -> None:
+        """See `perdure.Engine.pause_schedule`."""
+        self.wait(self.engine.pause_schedule(name))
+
+    def resume_schedule(self, name: str) -> None:
+        """See `perdure.Engine.resume_schedule`."""
+        self.wait(self.engine.resume_schedule(name))
+
+    def remove_schedule(self, name: str) -> None:
+        """See `perdure.Engine.remove_schedule`."""
+        self.wait(self.engine.remove_schedule(name))
+
     def schedules(self) -> Sequence[ScheduleView]:
         """All schedules, by name."""
         return self.wait(self.engine.schedules())

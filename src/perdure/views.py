@@ -13,6 +13,7 @@ from perdure.journal import ATTEMPT, INTENT, is_outcome, unpacker_of
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
 from perdure.packing import Unpacker, is_packed
 from perdure.records import Entry, Execution, Request, Status
+from perdure.sealing import SEALED
 from perdure.workflow import Workflow
 
 
@@ -24,6 +25,8 @@ def _value(text: str | None) -> Any:
     """A recorded value for display: what cannot be read is shown as its text."""
     if text is None:
         return None
+    if text.startswith(SEALED):
+        return "(encrypted, and there are no keys here)"
     try:
         return CODEC.decode(text)
     except DecodeError:

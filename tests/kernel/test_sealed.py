@@ -113,6 +113,9 @@ async def test_with_other_keys_it_is_blocked_in_words_and_goes_on_with_the_right
         await engine.get("k").signal("word", "x")
         outcome: Any = await engine.get("k").outcome()
         assert isinstance(outcome, Blocked)
+        if codec is None:
+            assert "this engine has no keys" in outcome.reason
+            assert "encrypted" in (await engine.get("k").history())[0].output
     async with Engine(url, workflows=[keeps, below], codec=OLD) as engine:
         handle = engine.get("k")
         await handle.resume()

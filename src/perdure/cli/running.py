@@ -106,6 +106,8 @@ class _Run:
             async with self.engine as engine:
                 handle = await engine.start(workflow, *args, **kwargs)
                 self.session.hint(f"{handle.id} is started: {workflow.name}, in {engine.store.url}")
+                if getattr(engine.store, "standing_by", False):
+                    self.session.hint("Another process runs what is in this folder; this one waits for it.")
                 outcome: Outcome | int | None = await unless(interrupted, self._follow(handle))
                 self.progress.close()
                 if outcome is None:

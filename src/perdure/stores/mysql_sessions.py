@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import asyncmy
+import asyncmy.errors
 from asyncmy.constants import CLIENT, FIELD_TYPE
 from asyncmy.converters import conversions
 from asyncmy.cursors import Cursor
@@ -23,6 +24,8 @@ from perdure.stores.gate import Gate
 from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_columns import SQL, fill
 from perdure.stores.mysql_errors import DEADLOCK, DRIVER_ERRORS, error_code, is_answered, sort_error
+
+Value = TypeVar("Value")
 
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
@@ -117,18 +120,17 @@ class Session:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """A block that sends `start transaction` first and `commit` last, in packets of its own making."""
+        """A block that says `start transaction` first and `commit` last. Whatever leaves it early is rolled back."""
         try:
             yield
-        except BaseException:
-            # What has failed at the server is rolled back already; this is for what failed, or stopped, here.
-            if not self.is_broken:
-                self.terminate()
+        except DRIVER_ERRORS:
+            raise  # rolled back as it came
+        except PerdureError:
+            await self._roll_back(not self.is_broken)
             raise
-
-    async def roll_back(self) -> None:
-        """End a transaction that has found nothing to do."""
-        await self.run("rollback")
+        except BaseException:
+            self.terminate()
+            raise
 
     def terminate(self) -> None:
         self._connection.close()
@@ -232,24 +234,22 @@ class Pool:
     async def run(self, *statements: str) -> list[Result]:
         """The results of statements, each a transaction of its own. Only what may be said twice."""
         async with self.session() as session:
-            for _ in range(DEADLOCKS):
-                with passing_deadlocks():
-                    return await session.run(*statements)
-            return await session.run(*statements)
+            return await past_deadlocks(lambda: session.run(*statements))
 
     async def ask(self, name: str, **values: object) -> Result:
         """The result of a named statement."""
         return (await self.run(fill(name, **values)))[0]
 
 
-class passing_deadlocks(suppress):  # noqa: N801 - as `suppress`
-    """A block whose transaction may be resolved against, then its caller does it again: nothing was done."""
-
-    def __init__(self) -> None:
-        super().__init__(asyncmy.errors.OperationalError)
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        return error is not None and error_code(error) == DEADLOCK
+async def past_deadlocks(act: Callable[[], Awaitable[Value]]) -> Value:
+    """Do it, and again where a deadlock was resolved against it: nothing was done."""
+    for _ in range(DEADLOCKS):
+        try:
+            return await act()
+        except asyncmy.errors.MySQLError as error:
+            if error_code(error) != DEADLOCK:
+                raise
+    return await act()
 
 
 class CommitSession:
