@@ -140,8 +140,7 @@ class Run:
         try:
             attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
             if execution.input.startswith(SEALED):
-                words = "is encrypted, and this engine has no keys (codec=, or PERDURE_ENCRYPTION_KEYS)"
-                raise DecodeError(f"{self.id} {words}", execution_id=self.id)
+                raise DecodeError(f"{self.id} is encrypted, and this engine has no keys (see codec=)")
             if checksum(execution.input, execution.output, execution.error) != execution.checksum:
                 raise PerdureError(
                     f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id

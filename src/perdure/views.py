@@ -26,11 +26,14 @@ def _value(text: str | None) -> Any:
     if text is None:
         return None
     if text.startswith(SEALED):
-        return "(encrypted, and there are no keys here)"
+        return ENCRYPTED
     try:
         return CODEC.decode(text)
     except DecodeError:
         return text
+
+
+ENCRYPTED = "(encrypted, and there are no keys here)"
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,8 +89,21 @@ class HistoryEntry:
         return self.recorded_output.value()
 
 
+def _error(text: str | None) -> tuple[str | None, str | None]:
+    """A recorded error in words, and its traceback; what cannot be read says so."""
+    if text is None:
+        return None, None
+    if text.startswith(SEALED):
+        return ENCRYPTED, None
+    try:
+        error = decode_error(text)
+        return f"{type(error).__name__}: {error}", error_traceback(text)
+    except DecodeError as error:
+        return f"({error})", None
+
+
 def _entry(entry: Entry, unpacker: Unpacker | None = None) -> HistoryEntry:
-    error = decode_error(entry.error) if entry.error else None
+    error, traceback = _error(entry.error)
     return HistoryEntry(
         seq=entry.seq,
         key=entry.key,
@@ -97,8 +113,8 @@ def _entry(entry: Entry, unpacker: Unpacker | None = None) -> HistoryEntry:
         attempt=entry.attempt,
         recorded_input=Recorded(entry.seq, "i", entry.input, unpacker),
         recorded_output=Recorded(entry.seq, "o", entry.output, unpacker),
-        error=f"{type(error).__name__}: {error}" if error is not None else None,
-        traceback=error_traceback(entry.error) if entry.error else None,
+        error=error,
+        traceback=traceback,
         started_at=to_datetime(entry.started_at),
         completed_at=to_datetime(entry.completed_at),
         build=entry.build,

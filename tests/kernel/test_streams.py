@@ -31,10 +31,6 @@ from perdure.streams import WAITING
 from perdure.testing.clock import Clock
 from tests.kernel.test_calls import over, virtual
 
-NEVER_FLUSHED = pytest.mark.xfail(
-    reason="streams._gather appends the sign of a restart before it asks `if not run.told`, and so sets no alarm"
-)
-
 
 @pytest.fixture(params=["memory", "sqlite", "file"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> MemoryStore | str:
@@ -126,7 +122,6 @@ async def speaks_twice(more: int) -> None:
     await speaks_again(more)
 
 
-@NEVER_FLUSHED
 async def test_what_a_step_says_when_it_is_tried_again_is_heard_while_it_runs() -> None:
     async with virtual(speaks_twice) as (engine, clock):
         CLOCK[:] = [clock]
@@ -136,7 +131,6 @@ async def test_what_a_step_says_when_it_is_tried_again_is_heard_while_it_runs() 
         assert [getattr(i, "value", type(i)) for i in items] == ["before", Restarted, "before", 0]
 
 
-@NEVER_FLUSHED
 async def test_a_step_that_is_tried_again_may_say_more_than_is_gathered_at_once() -> None:
     async with virtual(speaks_twice) as (engine, clock):
         CLOCK[:] = [clock]

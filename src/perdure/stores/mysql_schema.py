@@ -1,0 +1,108 @@
+"""The schema of a MariaDB or MySQL database: created, upgraded, and looked at before use.
+
+DDL commits by itself, so a migration is no transaction: it goes statement by statement, and one that was killed is
+begun again from its first statement, of which those that were carried out say that what they make is there. Its number
+is written last.
+"""
+
+from __future__ import annotations
+
+from perdure.errors import SchemaVersionError, StoreUnavailableError
+from perdure.stores.migrations import Migration, load_migrations
+from perdure.stores.mysql_columns import SQL, fill
+from perdure.stores.mysql_errors import ALREADY_MADE, DRIVER_ERRORS, error_code
+from perdure.stores.mysql_sessions import Session
+
+MIGRATION_SECONDS = 3600  # a new index on a large table takes its time
+TABLES = (
+    "workflow_definitions",
+    "workflow_executions",
+    "step_executions",
+    "state_snapshots",
+    "approval_requests",
+    "rollback_actions",
+    "approval_decisions",
+    "messages",
+    "workers",
+    "payload_chunks",
+    "schema_versions",
+    "schedules",
+    "queues",
+)
+# Byte for byte, and with the spaces at the end: the same by two names.
+COLLATION = "utf8mb4_nopad_bin"
+COLLATION_OF_MYSQL = "utf8mb4_0900_bin"
+
+
+async def migrate(session: Session, place: str) -> list[tuple[str, bool]]:
+    """Bring the schema up to date: the first who comes does it. Gives (table, created now)."""
+    lock = fill("lock_schema", seconds=MIGRATION_SECONDS)
+    if (await session.run(lock, timeout=MIGRATION_SECONDS + 10.0))[0].value != 1:
+        raise StoreUnavailableError(f"{place} is being migrated by somebody else, for an hour now; nothing was done")
+    try:
+        before = await _find_tables(session)
+        for migration in load_migrations("mysql")[await _version(session, before, place) :]:
+            _refuse_foreign(before, migration.tables, place)
+            await _apply(session, migration)
+    finally:
+        if not session.is_broken:  # else the lock went with the connection
+            await session.run(SQL["unlock_schema"])
+    return [(table, table not in before) for table in TABLES]
+
+
+async def needs_first(session: Session, place: str) -> bool:
+    """There is no data here yet: none of our tables, or those that a killed first migration has made."""
+    tables = await _find_tables(session)
+    _refuse_foreign(tables, set(TABLES), place)
+    return await _version(session, tables, place) == 0
+
+
+async def check(session: Session, place: str) -> None:
+    """Raises `SchemaVersionError` where this library and the schema do not fit."""
+    version = await _version(session, await _find_tables(session), place)
+    known = len(load_migrations("mysql"))
+    if version < known:
+        raise SchemaVersionError(
+            f"{place} has schema {version}; this library needs schema {known}. Nothing was changed: "
+            "run `perdure db upgrade`"
+        )
+
+
+async def _apply(session: Session, migration: Migration) -> None:
+    for statement in migration.statements:
+        text = statement if session.mariadb else statement.replace(COLLATION, COLLATION_OF_MYSQL)
+        try:
+            await session.run(text, timeout=MIGRATION_SECONDS)
+        except DRIVER_ERRORS as error:
+            if error_code(error) not in ALREADY_MADE:
+                raise
+    await session.run(fill("record_migration", version=migration.version, oldest_writer=migration.oldest_writer))
+
+
+async def _find_tables(session: Session) -> dict[str, bool]:
+    """Tables by name, and whether they are ours."""
+    found = (await session.run(fill("find_tables", names=TABLES)))[0]
+    return {name: bool(ours) for name, ours in found.tuples}
+
+
+async def _version(session: Session, tables: dict[str, bool], place: str) -> int:
+    if not tables.get("schema_versions"):
+        return 0
+    found = (await session.run(SQL["schema_version"]))[0].tuples
+    version, oldest_writer = found[0] if found else (0, 0)
+    known = len(load_migrations("mysql"))
+    if oldest_writer > known:
+        raise SchemaVersionError(
+            f"{place} has schema {version}, which a newer Perdure wrote. It asks for a library that knows schema "
+            f"{oldest_writer}; this one knows up to {known}. Nothing was changed: upgrade perdure"
+        )
+    return int(version)
+
+
+def _refuse_foreign(tables: dict[str, bool], made: set[str], place: str) -> None:
+    foreign = sorted(name for name, ours in tables.items() if name in made and not ours)
+    if foreign:
+        raise SchemaVersionError(
+            f"{place} has tables of these names that are not Perdure's: {foreign}. Nothing was changed: "
+            "give Perdure a database of its own"
+        )
