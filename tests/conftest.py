@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import NoServerError, PostgresServer
+from tests.servers import MariaDbServer, NoServerError, PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +28,24 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of an empty database of this test's own."""
     with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDbServer]:
+    """The same of MariaDB."""
+    try:
+        server = MariaDbServer()
+    except NoServerError as error:
+        if os.environ.get("PERDURE_TESTS_REQUIRE_ALL") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def mysql_url(mariadb_server: MariaDbServer) -> Iterator[str]:
+    """The URL of an empty database of this test's own, on MariaDB."""
+    with mariadb_server.database() as url:
         yield url

@@ -70,11 +70,11 @@ class Proxy:
                 halves.append(asyncio.create_task(_back(server, to_client, mute)))
                 await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                for end in ends:  # first: this may be cancelled while it waits
+                    end.transport.abort()
                 for half in halves:
                     half.cancel()
                 await asyncio.gather(*halves, return_exceptions=True)
-                for end in ends:
-                    end.transport.abort()
 
     async def _forth(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, mute: asyncio.Event) -> None:
         while data := await client.read(65536):

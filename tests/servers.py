@@ -1,4 +1,4 @@
-"""Throw-away PostgreSQL servers for tests and benches.
+"""Throw-away PostgreSQL and MariaDB servers for tests and benches.
 
     with PostgresServer(durable=True) as server:
         url = server.create_database()
@@ -29,11 +29,16 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+import asyncmy
 import asyncpg
 
 INSTALL = (
     "PostgreSQL's server programs (initdb, postgres) were not found: install them "
     "(Debian: `apt install postgresql`; or `pip install pgserver`)"
+)
+INSTALL_MARIADB = (
+    "MariaDB's server programs (mariadbd, mariadb-install-db) were not found: install them "
+    "(Debian: `apt install mariadb-server`)"
 )
 START_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
@@ -43,9 +48,19 @@ pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/de
 for _ in $(seq 100); do [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && sleep 0.1; done
 rm -rf "$1"
 """
+MARIADB_GUARD = GUARD.replace("data/postmaster.pid", "server.pid").replace("-QUIT", "-KILL")
 LOCKED = "locked"  # the one user who needs a password, once a test creates it
 FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 SMALL = {"shared_buffers": "32MB", "max_connections": "200", "logging_collector": "off", "log_min_messages": "warning"}
+
+MARIADB_FAST = {"innodb-flush-log-at-trx-commit": "0", "innodb-doublewrite": "0"}
+MARIADB_SMALL = {
+    "innodb-buffer-pool-size": "64M",
+    "innodb-log-file-size": "96M",
+    "innodb-use-native-aio": "0",
+    "performance-schema": "0",
+    "max-connections": "200",
+}
 
 
 class NoServerError(Exception):
@@ -85,7 +100,7 @@ class PostgresServer:
         self.folder = Path(tempfile.mkdtemp(prefix="perdure-pg-"))
         self._as: dict[str, object] = {}
         if os.geteuid() == 0:  # the server refuses to run as root
-            self._as = _unprivileged()
+            self._as = _unprivileged("PostgreSQL", "postgres")
             os.chown(self.folder, self._as["user"], self._as["group"])  # type: ignore[arg-type]
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -220,11 +235,144 @@ class PostgresServer:
         return False
 
 
-def _unprivileged() -> dict[str, object]:
-    for name in ("postgres", "nobody"):
+class MariaDbServer:
+    """One MariaDB server. `durable`: it really writes to the disk, as benches need it."""
+
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+        self.programs = {name: shutil.which(name) or f"/usr/sbin/{name}" for name in ("mariadbd", "mariadb-install-db")}
+        if not all(Path(program).exists() for program in self.programs.values()):
+            raise NoServerError(INSTALL_MARIADB)
+        self.settings = MARIADB_SMALL | ({} if durable else MARIADB_FAST) | dict(settings or {})
+        self.port = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-my-"))
+        self._as: dict[str, object] = {}
+        if os.geteuid() == 0:
+            self._as = _unprivileged("MariaDB", "mysql")
+            os.chown(self.folder, self._as["user"], self._as["group"])  # type: ignore[arg-type]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._names = count(1)
+
+    def __enter__(self) -> MariaDbServer:
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", MARIADB_GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        atexit.register(self.close)
+        try:
+            # Only root may log in, without a password, and only from here.
+            options = ["--no-defaults", f"--datadir={self._data}", "--auth-root-authentication-method=normal"]
+            self._run([self.programs["mariadb-install-db"], *options, "--skip-test-db", "--skip-name-resolve"])
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _data(self) -> str:
+        return str(self.folder / "data")
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def url(self, database: str = "mysql", *, user: str = "root", port: int | None = None) -> str:
+        """Over TCP; `port` for a proxy in front."""
+        return f"mysql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def socket_url(self, database: str = "mysql") -> str:
+        """Over the unix socket."""
+        return f"mysql://root@localhost/{database}?unix_socket={quote(str(self.folder / 'socket'), safe='')}"
+
+    def start(self) -> None:
+        """Start, and wait until it takes connections. A new server whose port was snatched takes another."""
+        for attempt in range(5):
+            self.port = self.port or free_port()
+            place = [f"--datadir={self._data}", f"--socket={self.folder / 'socket'}", f"--port={self.port}"]
+            place += ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--pid-file={self.folder / 'server.pid'}"]
+            options = [f"--{name}={value}" for name, value in self.settings.items()]
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [self.programs["mariadbd"], "--no-defaults", *place, *options],
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd=self.folder,
+                    **self._as,
+                )  # type: ignore[call-overload]
+            if self._await_ready():
+                return
+            if attempt == 4 or "Address already in use" not in self.log.read_text():
+                raise RuntimeError(f"MariaDB did not start: {self.log.read_text()[-2000:]}")
+            self.port = 0
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop it: SIGTERM ends it in order, SIGKILL is a crash."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+        self._process = None
+
+    def close(self) -> None:
+        """End the server and remove what it left. May be called again."""
+        atexit.unregister(self.close)
+        self.stop(signal.SIGKILL)  # nothing of it is wanted any more
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._guard.stdin.write(b"done\n")
+                self._guard.stdin.close()
+            self._guard.wait(START_SECONDS)
+            self._guard = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """A fresh database for a block. Gives its URL. Its own collation is not the one that ids need."""
+        name = f"test_{next(self._names)}"
+        self.execute(f"create database {name} character set latin1")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"drop database if exists {name}")
+
+    def execute(self, statement: str) -> None:
+        """Run a statement; this blocks."""
+
+        async def run() -> None:
+            connection = await asyncmy.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
+            async with connection:
+                await connection.query(statement)
+
+        with ThreadPoolExecutor(1) as threads:  # the caller's may have a loop that runs
+            threads.submit(lambda: asyncio.run(run())).result()
+
+    def _run(self, command: Sequence[str]) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, **self._as)  # type: ignore[call-overload]
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
+
+    def _await_ready(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
+                probe.settimeout(1.0)
+                if probe.recv(5)[4:] == b"\x0a" and self._process.poll() is None:  # a server's greeting
+                    return True
+            time.sleep(0.02)
+        return False
+
+
+def _unprivileged(server: str, user: str) -> dict[str, object]:
+    for name in (user, "nobody"):
         with suppress(KeyError):
-            user = pwd.getpwnam(name)
-            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            found = pwd.getpwnam(name)
+            return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     raise NoServerError(
-        "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody` to run it as"
+        f"{server} does not run as root, and there is neither a user `{user}` nor `nobody` to run it as"
     )

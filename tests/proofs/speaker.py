@@ -5,7 +5,6 @@
 
 The follower appends what it hears to HEARD, and, begun anew, goes on behind the last offset there. The step emits in
 groups, and goes on when the last of a group was heard: who kills its worker by what was heard kills it in its middle.
-Beside it small steps come and go, so that what is emitted stands between other entries.
 """
 
 from __future__ import annotations
@@ -43,13 +42,15 @@ async def tick() -> None:
 
 
 @workflow
-async def talk() -> int:
+async def talk(beside: bool) -> int:
+    """`beside`: small steps come and go meanwhile, so that what is emitted stands between other entries."""
     await emit("hello")
     speaking = asyncio.create_task(speak())
-    while not speaking.done():
+    while beside and not speaking.done():
         await tick()
+    fence = await speaking
     await emit("bye")
-    return await speaking
+    return fence
 
 
 def line_of(item: Event | Restarted | Progress) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def line_of(item: Event | Restarted | Progress) -> dict[str, Any]:
 
 async def work(url: str) -> None:
     async with Engine(url, workflows=[talk], lease=4.0, poll=0.05) as engine:
-        await (await engine.start(talk.options(execution_id=ID))).result()
+        await engine.get(ID).result()
 
 
 async def follow(url: str) -> None:

@@ -21,7 +21,7 @@ SEED = 20261122
 
 
 async def submit(url: str) -> None:
-    async with Engine(url, worker=False) as engine:
+    async with Engine(url, worker=False, workflows=[]) as engine:
         for n in range(24):
             await engine.start(visits.options(execution_id=f"narrow-{n}", queue="narrow"), n)
         for n in range(24):
@@ -33,7 +33,7 @@ async def submit(url: str) -> None:
 
 def prepare(url: str) -> None:
     async def create() -> None:
-        async with Engine(url, worker=False):
+        async with Engine(url, worker=False, workflows=[]):
             pass
 
     asyncio.run(create())

@@ -23,10 +23,10 @@ from tests.proofs.speaker import ID, LAST, line_of, talk
 Line = dict[str, Any]
 
 
-def submit(url: str) -> None:
+def submit(url: str, beside: bool) -> None:
     async def run() -> None:
-        async with Engine(url, worker=False) as engine:
-            await engine.start(talk.options(execution_id=ID))
+        async with Engine(url, worker=False, workflows=[]) as engine:
+            await engine.start(talk.options(execution_id=ID), beside)
 
     asyncio.run(run())
 
@@ -82,12 +82,12 @@ def fence(line: Line) -> int:
     return value["fence"] if isinstance(value, dict) else 0
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed, beside", [(0, False), (1, True)])
 def test_a_follower_hears_all_of_it_once_while_speakers_and_followers_are_killed(
-    folder: Path, url: str, seed: int
+    folder: Path, url: str, seed: int, beside: bool
 ) -> None:
     chance, heard, lives = random.Random(seed), folder / "heard", 3
-    submit(url)
+    submit(url, beside)
     with ExitStack() as stack:
 
         def begin(what: str) -> Program:

@@ -11,6 +11,7 @@ import pytest
 
 from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
+from perdure.stores.mysql import MysqlStore
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
 from perdure.testing.check_store import MakeStore
@@ -47,12 +48,18 @@ def postgres(request: pytest.FixtureRequest) -> MakeStore:
     return lambda: PostgresStore(url)
 
 
+def mysql(request: pytest.FixtureRequest) -> MakeStore:
+    url: str = request.getfixturevalue("mysql_url")
+    return lambda: MysqlStore(url)
+
+
 # Each takes the fixture's request and gives a `make_store` on fresh data of its own.
 STORES: list[Callable[[pytest.FixtureRequest], MakeStore]] = [
     pytest.param(memory, id="memory"),
     pytest.param(sqlite, id="sqlite"),
     pytest.param(files, id="file"),
     pytest.param(postgres, id="postgres", marks=pytest.mark.postgres),
+    pytest.param(mysql, id="mysql", marks=pytest.mark.mysql),
 ]
 
 

@@ -13,6 +13,7 @@ from perdure.errors import PerdureError
 from perdure.stores import open_store
 from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
+from perdure.stores.mysql import MysqlStore
 from perdure.stores.sqlite import SqliteStore
 
 
@@ -81,21 +82,46 @@ def test_postgres_is_imported_when_a_url_asks_for_it(url: str, monkeypatch: pyte
     assert store.url == url
 
 
-def test_a_missing_driver_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mysql://ana:geheim@h/d", "mysql://ana:***@h/d"),
+        ("mysql+asyncmy://ana:geheim@h/d", "mysql://ana:***@h/d"),
+        ("MySQL+aiomysql://ana:geheim@h/d", "mysql://ana:***@h/d"),
+        ("mariadb://ana:geheim@h/d", "mariadb://ana:***@h/d"),
+        ("mariadb+asyncmy://ana:geheim@h/d", "mariadb://ana:***@h/d"),
+    ],
+)
+def test_mysql(url: str, shown: str) -> None:
+    store = open_store(url)
+    assert isinstance(store, MysqlStore)
+    assert store.url == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("postgresql://ana:geheim@h/d", "asyncpg", "postgres"),
+        ("mysql://ana:geheim@h/d", "asyncmy", "mysql"),
+        ("mariadb://ana:geheim@h/d", "asyncmy.errors", "mysql"),
+    ],
+)
+def test_a_missing_driver_is_told_with_its_extra(
+    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(name: str) -> ModuleType:
-        raise ModuleNotFoundError("No module named 'asyncpg'", name="asyncpg")
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(PerdureError, match=r"perdure\[postgres\]") as caught:
-        open_store("postgresql://ana:geheim@h/d")
+    with pytest.raises(PerdureError, match=rf"perdure\[{extra}\]") as caught:
+        open_store(url)
     assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("mysql://ana:geheim@h/d", "later version"),
-        ("mariadb+asyncmy://ana:geheim@h/d", "later version"),
+        ("mysql://ana:geheim@h", "names no database"),
         ("file://", "names no folder"),
         ("file:///", "names no folder"),
         ("file://data", "names no folder"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 from perdure.errors import PerdureError
-from perdure.settings import hide_password
 from perdure.store import Store
 from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
@@ -15,7 +14,7 @@ from perdure.stores.sqlite import SqliteStore
 
 KNOWN = (
     "memory://, sqlite:///file.db, sqlite:////absolute/file.db, file:///absolute/folder,"
-    " postgresql://user@host/database"
+    " postgresql://user@host/database, mysql://user@host/database"
 )
 
 
@@ -49,11 +48,11 @@ def _by_scheme(url: str) -> Store:
         case "sqlite":
             return SqliteStore(_sqlite_path(url, rest))
         case "postgres" | "postgresql":
-            return _postgres(url)
+            return _driven(url, "postgres", "PostgresStore", "PostgreSQL", "asyncpg")
         case "file":
             return FileStore(_folder_path(url, rest))
         case "mysql" | "mariadb":
-            raise _comes_later(hide_password(url))
+            return _driven(url, "mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy")
         case _:
             raise PerdureError(f"No store goes by {scheme + '://'!r}. Those known are: {KNOWN}")
 
@@ -76,16 +75,13 @@ def _folder_path(url: str, rest: str) -> str:
     return rest
 
 
-def _postgres(url: str) -> Store:
+def _driven(url: str, name: str, kind: str, server: str, driver: str) -> Store:
+    """The store of a server, whose driver is an extra: so its module is imported only now."""
     try:
-        module = importlib.import_module("perdure.stores.postgres")  # only now: its driver is an extra
+        module = importlib.import_module(f"perdure.stores.{name}")
     except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
+        if error.name is None or error.name.partition(".")[0] != driver:
             raise
-        message = "PostgreSQL needs the driver asyncpg, which is not installed: pip install 'perdure[postgres]'"
+        message = f"The driver {driver} of {server} is not installed: pip install 'perdure[{name}]'"
         raise PerdureError(message) from error
-    return cast(Store, module.PostgresStore(url))
-
-
-def _comes_later(what: str) -> PerdureError:
-    return PerdureError(f"{what}: this store comes with a later version of Perdure. Those known now are: {KNOWN}")
+    return cast(Store, getattr(module, kind)(url))

@@ -27,7 +27,7 @@ class Rows(list[str]):
     """What `pack_rows` and `pack_entries` gave: literals already."""
 
 
-def fill(name: str, **values: object) -> str:
+def fill(name: str, /, **values: object) -> str:
     """A named statement with its values."""
     return SQL[name] % {key: literal(value) for key, value in values.items()}
 
@@ -83,21 +83,20 @@ def _entry(entry: Entry, fence: str | None = None) -> str:
     )
 
 
-_TIMES = {
-    kind: frozenset(field.name for field in fields(kind) if field.name.endswith("_at"))
+_FIELDS = {
+    kind: tuple((field.name, field.name.endswith("_at")) for field in fields(kind))
     for kind in (Execution, Request, Schedule)
 }
 
 
 def pack_rows(records: Sequence[Execution | Request]) -> Rows:
     """Rows with all fields of these records, in their order."""
-    return Rows(literal(list(values(record).values())) for record in records)
+    return Rows(f"({','.join(map(literal, values(record).values()))})" for record in records)
 
 
 def values(record: Execution | Request | Schedule) -> dict[str, Any]:
     """The fields of a record, times as text."""
-    times = _TIMES[type(record)]
     return {
-        field.name: time_or_null(getattr(record, field.name)) if field.name in times else getattr(record, field.name)
-        for field in fields(record)
+        name: time_or_null(getattr(record, name)) if is_time else getattr(record, name)
+        for name, is_time in _FIELDS[type(record)]
     }

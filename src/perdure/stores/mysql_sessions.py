@@ -46,7 +46,7 @@ class Result(NamedTuple):
 
     names: Sequence[str]
     tuples: Sequence[tuple[Any, ...]]
-    count: int
+    met: int
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ class Session:
             packet = ";".join(statements).encode()
         except UnicodeError as error:
             raise BadBatchError(
-                f"a text that UTF-8 cannot hold was to be written ({error.reason}); nothing was recorded"
+                f"a text that UTF-8 cannot hold was to be written ({error}); nothing was recorded"
             ) from error
         if len(packet) >= self.most_bytes:
             raise BadBatchError(
@@ -131,6 +131,10 @@ class Session:
         except BaseException:
             self.terminate()
             raise
+
+    async def roll_back(self) -> None:
+        """End a transaction that has found nothing to do."""
+        await self.run("rollback")
 
     def terminate(self) -> None:
         self._connection.close()
@@ -173,7 +177,8 @@ def _check_version(address: Address, version: str, mariadb: bool) -> None:
     # Old proxies and replicas see "5.5.5-10.11.4-MariaDB".
     numbers = tuple(map(int, re.findall(r"\d+", version.removeprefix("5.5.5-"))[:3]))
     if numbers < (OLDEST_MARIADB if mariadb else OLDEST_MYSQL):
-        raise StoreUnavailableError(f"{address.shown} is {version}; Perdure needs MariaDB 10.6 or MySQL 8.0.17 or newer")
+        needed = "MariaDB 10.6, or MySQL 8.0.17, or newer"
+        raise StoreUnavailableError(f"{address.shown} is {version}; Perdure needs {needed}")
 
 
 def in_words(address: Address, error: BaseException) -> PerdureError:
@@ -194,22 +199,22 @@ class Pool:
         self._gate = gate
         self._places = asyncio.Semaphore(size)
         self._idle: list[Session] = []
-        self._is_open = False
+        self._closed = True
 
     async def open(self) -> None:
-        self._is_open = True
+        self._closed = False
         async with self.session():
             pass
 
     async def close(self) -> None:
-        self._is_open = False
+        self._closed = True
         while self._idle:
             await self._idle.pop().close()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A session for a while. The driver's errors leave the block as Perdure's."""
-        if not self._is_open:
+        if self._closed:
             raise StoreUnavailableError(f"{self._address.shown} is not open")
         async with self._places:
             session = await self._take()
@@ -218,7 +223,7 @@ class Pool:
             except DRIVER_ERRORS as error:
                 raise in_words(self._address, error) from error
             finally:
-                if self._is_open and not session.is_broken:
+                if not session.is_broken and not self._closed:
                     self._idle.append(session)
                 else:
                     session.terminate()
@@ -236,7 +241,7 @@ class Pool:
         async with self.session() as session:
             return await past_deadlocks(lambda: session.run(*statements))
 
-    async def ask(self, name: str, **values: object) -> Result:
+    async def ask(self, name: str, /, **values: object) -> Result:
         """The result of a named statement."""
         return (await self.run(fill(name, **values)))[0]
 

@@ -160,7 +160,7 @@ create table rollback_actions (
     generation int not null,
     seq bigint not null,
     `key` text not null,
-    undo text not null,
+    `undo` text not null,
     status varchar(20) not null check (status in (
         'planned', 'running', 'completed', 'failed', 'unknown', 'skipped'
     )),

@@ -1,0 +1,264 @@
+"""The store of a fleet on MariaDB (10.6 or newer) or MySQL (8.0.17 or newer): any number of workers and machines.
+
+Commits have a session of their own and are one packet, hence one round trip and one transaction, unless something is
+refused. Heartbeats have another one, on the event loop of their thread. A pool serves the rest. The statements, and the
+rules that they rest on, are in `queries/mysql.sql`. Time is the server's.
+
+Workers are seen to be dead by their lease alone. With Galera all workers must write to one node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from perdure.clock import SystemClock, from_datetime, micros
+from perdure.errors import CommitUnknownError, DecodeError, PerdureError
+from perdure.records import (
+    ENDED,
+    Batch,
+    Change,
+    Delivery,
+    Entry,
+    Execution,
+    Inbox,
+    Limit,
+    Message,
+    Receipt,
+    Request,
+    Schedule,
+    Status,
+    Verdict,
+    Verdicts,
+    WorkerRecord,
+)
+from perdure.stores import mysql_schema
+from perdure.stores.columns import read_entries, read_records
+from perdure.stores.mysql_address import read_address
+from perdure.stores.mysql_claims import Wanted, claim
+from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or_null, values
+from perdure.stores.mysql_commits import read_back, record
+from perdure.stores.mysql_deliver import deliver, prune
+from perdure.stores.mysql_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.mysql_reads import MysqlReads
+from perdure.stores.mysql_sessions import CommitSession, HeartbeatSessions, Pool, in_words, new_gate, past_deadlocks
+from perdure.stores.signal import Signal
+
+
+class MysqlStore(MysqlReads):
+    """A database on MariaDB or MySQL."""
+
+    inline = False
+    threaded = True
+    poll = 0.5
+    lease: float | None = None
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._address = read_address(url)
+        self.url = self._address.shown
+        gate = new_gate(self._address)
+        super().__init__(Pool(self._address, gate, pool_size))
+        self._commits = CommitSession(self._address, gate)
+        self._heart = HeartbeatSessions(self._address)
+        self._turn = asyncio.Lock()  # of the commit session
+        self._signal = Signal()
+        self._clock = SystemClock()
+
+    async def open(self) -> None:
+        await self._pool.open()
+        async with self._pool.session() as session:
+            if await mysql_schema.needs_first(session, self.url):
+                await mysql_schema.migrate(session, self.url)
+            else:
+                await mysql_schema.check(session, self.url)
+
+    async def close(self) -> None:
+        await self._heart.close()
+        await self._commits.close()
+        await self._pool.close()
+
+    async def migrate(self) -> list[tuple[str, bool]]:
+        async with self._pool.session() as session:
+            return await mysql_schema.migrate(session, self.url)
+
+    # Workers --------------------------------------------------------------------------------------
+
+    async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        await self._forget_workers()
+        if definitions := _definitions(worker):
+            await self._pool.ask("register_definitions", rows=definitions)
+        who = {name: getattr(worker, name) for name in ("host", "pid", "process", "build", "workflows", "queues")}
+        insert = fill("register_worker", **who, lease=micros(lease))
+        async with self._pool.session() as session:
+            rows = (await session.run(insert, SQL["registered_worker"]))[1].rows
+        async with self._turn:
+            await self._commits.ready()  # the first commit shall not wait for it
+        return read_records(WorkerRecord, rows)[0]
+
+    async def _forget_workers(self) -> None:
+        ids = [id for (id,) in (await self._pool.ask("forgettable_workers")).tuples]
+        if ids:
+            await self._pool.ask("forget_workers", ids=ids)
+
+    async def release(self, worker: int, epoch: int) -> None:
+        leave = fill("release_worker", worker=worker, epoch=epoch)
+        await self._pool.run(SQL["begin"], leave, fill("release_executions", worker=worker, epoch=epoch), SQL["commit"])
+        self._signal.fire()
+
+    async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
+        beat = fill("heartbeat", worker=worker, epoch=epoch, lease=micros(lease))
+        renewed, now = await self._heart.run(beat, SQL["now"], timeout=max(1.0, lease / 2))
+        return renewed.met == 1, from_datetime(now.value)
+
+    async def suspects(self, worker: int) -> list[int]:
+        return [id for (id,) in (await self._pool.ask("suspects", worker=worker)).tuples]
+
+    async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
+        if (await self._pool.ask("declare_dead", worker=worker, anyway=anyway)).met:
+            self._signal.fire()
+            return True
+        return bool((await self._pool.ask("is_dead", worker=worker)).value)
+
+    # Commit ---------------------------------------------------------------------------------------
+
+    async def commit(self, batch: Batch) -> Verdicts:
+        async with self._turn:
+            session = await self._commits.ready()
+            try:
+                verdicts = await past_deadlocks(lambda: record(session, batch))
+            except DRIVER_ERRORS as error:
+                raise self._failed(error) from error
+        if (batch.creates or batch.changes) and _wakes(batch):
+            self._signal.fire()
+        return verdicts
+
+    def _failed(self, error: BaseException) -> PerdureError:
+        found = sort_commit_error(error, self.url)
+        if isinstance(found, CommitUnknownError):
+            self._commits.drop()
+        return type(found)(self._address.hide(str(found)))
+
+    async def settle(self, batch: Batch) -> Verdicts | None:
+        async with self._turn:
+            session = await self._commits.ready()
+            try:
+                return await past_deadlocks(lambda: read_back(session, batch))
+            except DRIVER_ERRORS as error:
+                self._commits.drop()
+                raise in_words(self._address, error) from error
+
+    # Claims and reads of the owner ----------------------------------------------------------------
+
+    async def claim(
+        self,
+        worker: int,
+        epoch: int,
+        limit: int,
+        workflows: Sequence[tuple[str, int]],
+        queues: Sequence[str],
+        now: int,
+        *,
+        limits: Sequence[Limit] = (),
+        build: str = "",
+        crashed: bool = False,
+    ) -> list[Execution]:
+        ours = [rule for rule in limits if rule.queue in queues]
+        wanted = Wanted(worker, epoch, limit, workflows, queues, ours, build, crashed)
+        async with self._pool.session() as session:
+            return await past_deadlocks(lambda: claim(session, wanted))
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        journals: dict[str, list[Entry]] = {id: [] for id in ids}
+        if not ids:
+            return journals
+        wanted = list(journals)
+        try:
+            folded = await self._folded(wanted)
+            entries = read_entries((await self._pool.ask("load_journals", ids=wanted, folded=folded)).tuples)
+        except DecodeError as error:
+            if len(wanted) == 1:
+                raise DecodeError(f"the journal of {ids[0]!r} cannot be read: {error}", execution_id=ids[0]) from error
+            for id in wanted:
+                await self.load([id])  # one of them raises, and names itself
+            raise
+        for entry in entries:
+            journals[entry.execution_id].append(entry)
+        return journals
+
+    async def _folded(self, ids: Sequence[str]) -> list[object]:
+        """The bodies that have an outcome, as (execution id, key)."""
+        found = await self._pool.run(fill("inner_keys", ids=ids), fill("inner_keys_alone", ids=ids))
+        bodies = [row for result in found for row in result.tuples]
+        if bodies:
+            bodies = list((await self._pool.ask("outcomes", ids=ids, bodies=bodies)).tuples)
+        return some(bodies, ("", ""))
+
+    async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
+        async with self._pool.session() as session:
+            # The nudges first: whatever is missed by what is read then has raised them.
+            found = (await session.run(fill("inbox_executions", ids=some(ids))))[0].tuples
+            boxes = {row[0]: Inbox(*row[1:]) for row in found}
+            names = ("inbox_requests", "inbox_messages", "inbox_children")
+            requests, messages, children = await session.run(*(fill(name, ids=some(boxes)) for name in names))
+        for request in read_records(Request, requests.rows):
+            boxes[request.execution_id].requests.append(request)
+        for message in read_records(Message, messages.rows):
+            boxes[message.execution_id].messages.append(message)
+        for child in read_records(Execution, children.rows):
+            boxes[child.parent_id or ""].children.append(child)
+        return boxes
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        return {row[0]: row[1] for row in (await self._pool.ask("nudged", worker=worker)).tuples}
+
+    # Deliveries, pruning --------------------------------------------------------------------------
+
+    async def deliver(self, delivery: Delivery, now: int) -> Receipt:
+        async with self._pool.session() as session:
+            receipt = await past_deadlocks(lambda: deliver(session, delivery))
+        if receipt.verdict is Verdict.OK:
+            self._signal.fire()
+        return receipt
+
+    async def prune(self, ids: Sequence[str]) -> list[str]:
+        if not ids:
+            return []
+        async with self._pool.session() as session:
+            return await past_deadlocks(lambda: prune(session, ids))
+
+    # Schedules ------------------------------------------------------------------------------------
+
+    async def put_schedule(self, schedule: Schedule) -> None:
+        await self._pool.ask("put_schedule", **values(schedule))
+        self._signal.fire()
+
+    async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
+        moved = await self._pool.ask("move_schedule", **values(schedule), expected=time_or_null(expected))
+        return moved.met > 0
+
+    async def remove_schedule(self, name: str) -> bool:
+        return (await self._pool.ask("remove_schedule", name=name)).met > 0
+
+    # Waking ---------------------------------------------------------------------------------------
+
+    async def next_wake(self) -> int | None:
+        when = (await self._pool.ask("next_wake")).value
+        return None if when is None else from_datetime(when)
+
+    async def changed(self, timeout: float) -> None:
+        await self._signal.wait(self._clock, timeout)
+
+
+def _definitions(worker: WorkerRecord) -> Rows:
+    known = sorted(set(msgspec.json.decode(worker.workflows, type=list[tuple[str, int]])))
+    return Rows(f"({literal(name)},{version},{literal(worker.build)},utc_timestamp(6))" for name, version in known)
+
+
+def _wakes(batch: Batch) -> bool:
+    return any(create.status is Status.PENDING for create in batch.creates) or any(map(_change_wakes, batch.changes))
+
+
+def _change_wakes(change: Change) -> bool:
+    return change.status is Status.PENDING or change.status in ENDED

@@ -1,0 +1,216 @@
+"""What anybody may bring to an execution, and what takes it away, on MariaDB and MySQL.
+
+Each is a transaction of two packets: the first one locks and reads, the second one writes what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.records import (
+    ENDED,
+    Answer,
+    Cut,
+    Delivery,
+    Expiry,
+    Message,
+    Post,
+    Receipt,
+    Request,
+    Resume,
+    Settle,
+    Status,
+    Verdict,
+    Wish,
+    is_legal,
+)
+from perdure.stores.columns import read_records
+from perdure.stores.mysql_columns import SQL, fill, pack_entries
+from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
+from perdure.stores.mysql_sessions import Result, Session
+
+# The decisions are found by their requests.
+_OF_AN_EXECUTION = ("decisions", "requests", "entries", "snapshots", "actions", "messages", "chunks", "executions")
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How an execution stands at the moment of a delivery, under its lock."""
+
+    id: str
+    status: Status
+    parent_id: str | None
+    wish: str | None
+    fence: int
+    nudges: int
+    owner: int | None
+
+
+async def deliver(session: Session, delivery: Delivery) -> Receipt:
+    """See `perdure.store.Store.deliver`. Raises the driver's errors."""
+    async with session.transaction():
+        match delivery:
+            case Answer() | Expiry():
+                return await _decide(session, delivery)
+            case Post(message):
+                return await _post(session, message)
+            case Wish() | Resume():
+                return await _direct(session, delivery)
+            case Settle(id):
+                return await _settle(session, id)
+            case Cut():
+                return await _cut(session, delivery)
+
+
+async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
+    id = delivery.request_id
+    _, rows, asked = await session.run(
+        SQL["begin"], fill("standing_of_request", id=id), fill("request_under_lock", id=id)
+    )
+    standing, request = _standing(rows), _request(asked)
+    if standing is None or request is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if request.status != "open":
+        equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
+        verdict = Verdict.REPEAT if equal else Verdict.DECIDED
+        return await _refuse(session, Receipt(verdict, standing.id, request))
+    if standing.status in ENDED:
+        return await _refuse(session, Receipt(Verdict.ENDED, standing.id, request))
+    decided: dict[str, Any] = {"status": "expired", "answer": None, "by": None, "via": None, "checksum": None}
+    if isinstance(delivery, Answer):
+        decided = {"status": "decided", "answer": delivery.value, "by": delivery.by, "via": delivery.via}
+        decided["checksum"] = delivery.checksum
+    results = await session.run(
+        fill("decide_request", id=id, **decided), _nudge(standing.id), fill("get_request", id=id), SQL["commit"]
+    )
+    return Receipt(Verdict.OK, standing.id, _request(results[2]))
+
+
+async def _post(session: Session, message: Message) -> Receipt:
+    id = message.execution_id
+    _, rows, known = await session.run(SQL["begin"], fill("standing", id=id), fill("has_message", id=message.id))
+    standing = _standing(rows)
+    if standing is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if known.value:
+        return await _refuse(session, Receipt(Verdict.REPEAT, id))
+    if standing.status in ENDED:
+        return await _refuse(session, Receipt(Verdict.ENDED, id))
+    insert = fill(
+        "insert_message",
+        id=message.id,
+        execution_id=id,
+        name=message.name,
+        value=message.value,
+        checksum=message.checksum,
+        ordinal=standing.nudges + 1,
+        sent_by=message.sent_by,
+    )
+    try:
+        await session.run(insert, _nudge(id), SQL["commit"])
+    except DRIVER_ERRORS as error:
+        if error_code(error) != DUPLICATE:
+            raise
+        return Receipt(Verdict.REPEAT, id)  # sent to two executions at once
+    return Receipt(Verdict.OK, id)
+
+
+async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
+    id = delivery.execution_id
+    _, rows = await session.run(SQL["begin"], fill("standing", id=id))
+    standing = _standing(rows)
+    if standing is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if standing.status in ENDED:
+        return await _refuse(session, Receipt(Verdict.ENDED, id))
+    if isinstance(delivery, Wish):
+        wish = fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
+        await session.run(wish, _nudge(id), SQL["commit"])
+        return Receipt(Verdict.OK, id)
+    if standing.status not in (Status.PAUSED, Status.BLOCKED):
+        return await _refuse(session, Receipt(Verdict.OWNED, id))
+    await session.run(fill("resume", id=id), SQL["commit"])
+    return Receipt(Verdict.OK, id)
+
+
+async def _settle(session: Session, id: str) -> Receipt:
+    standing = await _lock_family(session, id)
+    if standing is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if standing.status in ENDED:
+        return await _refuse(session, Receipt(Verdict.ENDED, id))
+    wanted = {"cancel": Status.CANCELLED, "pause": Status.PAUSED}.get(standing.wish or "")
+    if wanted is None or not is_legal(standing.status, wanted) or await _is_owned(session, standing):
+        return await _refuse(session, Receipt(Verdict.OWNED, id))
+    statements = [fill("settle_wish", id=id, status=wanted)]
+    if wanted is Status.CANCELLED:
+        statements.append(fill("withdraw_requests", id=id))
+        if standing.parent_id is not None:
+            statements.append(_nudge(standing.parent_id))
+    await session.run(*statements, SQL["commit"])
+    return Receipt(Verdict.OK, id)
+
+
+async def _is_owned(session: Session, standing: _Standing) -> bool:
+    if standing.owner is None:
+        return False
+    return bool((await session.run(fill("is_alive", worker=standing.owner)))[0].value)
+
+
+async def _cut(session: Session, cut: Cut) -> Receipt:
+    id = cut.execution_id
+    standing = await _lock_family(session, id)
+    if standing is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    stands = standing.fence == cut.fence and standing.status in ENDED and is_legal(standing.status, Status.PENDING)
+    if not stands or (await session.run(fill("has_entry", id=id, seq=cut.entry.seq)))[0].value:
+        return await _refuse(session, Receipt(Verdict.OWNED, id))
+    await session.run(
+        fill("insert_entries", rows=pack_entries([cut.entry])),
+        fill("revive", id=id, checksum=cut.checksum),
+        fill("free_messages", id=id, from_seq=cut.from_seq),
+        SQL["commit"],
+    )
+    return Receipt(Verdict.OK, id)
+
+
+async def prune(session: Session, ids: Sequence[str]) -> list[str]:
+    """See `perdure.store.Store.prune`. Raises the driver's errors."""
+    async with session.transaction():
+        _, families = await session.run(SQL["begin"], fill("families", ids=ids))
+        found = sorted(id for (id,) in families.tuples)
+        removed: set[str] = set()
+        if found:
+            _, prunable = await session.run(fill("lock_executions", ids=found), fill("prunable", ids=ids))
+            removed = {id for (id,) in prunable.tuples}
+        if not removed:
+            await session.roll_back()
+            return []
+        these = sorted(removed)
+        await session.run(*(fill(f"prune_{rows}", ids=these) for rows in _OF_AN_EXECUTION), SQL["commit"])
+    return [id for id in dict.fromkeys(ids) if id in removed]
+
+
+async def _lock_family(session: Session, id: str) -> _Standing | None:
+    # The parent, too, so that the two are always locked in the order of their ids.
+    _, rows = await session.run(SQL["begin"], fill("lock_family", id=id))
+    return next((_Standing(row[0], Status(row[1]), *row[2:]) for row in rows.tuples if row[0] == id), None)
+
+
+def _standing(found: Result) -> _Standing | None:
+    return next((_Standing(row[0], Status(row[1]), *row[2:]) for row in found.tuples), None)
+
+
+def _request(found: Result) -> Request | None:
+    return next(iter(read_records(Request, found.rows)), None)
+
+
+def _nudge(id: str) -> str:
+    return fill("nudge", id=id, times=1, at=None)
+
+
+async def _refuse(session: Session, receipt: Receipt) -> Receipt:
+    await session.roll_back()
+    return receipt

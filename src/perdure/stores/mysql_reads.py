@@ -1,0 +1,149 @@
+"""The reads of MariaDB and MySQL for the command line and pages (`perdure.store.Insight`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from perdure.clock import from_datetime
+from perdure.records import ENDED, Entry, Execution, Page, Query, Request, Schedule, Tally, WorkerRecord
+from perdure.stores.attributes import has_attributes, plain_pairs
+from perdure.stores.columns import read_entries, read_records
+from perdure.stores.mysql_columns import some, time, time_or_null
+from perdure.stores.mysql_sessions import Pool
+from perdure.stores.paging import cursor_after, read_cursor
+
+LARGEST_PAGE = 1000
+
+
+class MysqlReads:
+    """Reads through a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
+        rows = (await self._pool.ask("get_executions", ids=some(ids))).rows
+        return {row.id: row for row in read_records(Execution, rows)}
+
+    async def count(self, query: Query) -> dict[str, int]:
+        if not _needs_a_look(query):
+            return {row[0]: row[1] for row in (await self._pool.ask("count_executions", **_filters(query))).tuples}
+        rows = (await self._pool.ask("candidates", **_filters(query))).rows
+        return dict(Counter(row["status"] for row in rows if _matches(row, query)))
+
+    async def history(self, execution_id: str) -> list[Entry]:
+        return read_entries((await self._pool.ask("history", id=execution_id)).tuples)
+
+    async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
+        found = await self._pool.ask("tail", id=execution_id, after=after, kinds=some(kinds), limit=limit)
+        return read_entries(found.tuples)
+
+    async def latest(self, execution_id: str, key: str) -> Entry | None:
+        found = read_entries((await self._pool.ask("latest", id=execution_id, key=key)).tuples)
+        return found[0] if found else None
+
+    async def tallies(self) -> list[Tally]:
+        rows = (await self._pool.ask("tallies")).rows
+        return [
+            Tally(row["workflow"], row["queue"], row["status"], row["number"], from_datetime(row["oldest"]))
+            for row in rows
+        ]
+
+    async def schedules(self) -> list[Schedule]:
+        return read_records(Schedule, (await self._pool.ask("schedules")).rows)
+
+    async def requests(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        execution_ids: Sequence[str] = (),
+        status: str | None = "open",
+        limit: int = 1000,
+    ) -> list[Request]:
+        found = await self._pool.ask(
+            "get_requests",
+            all=not (ids or execution_ids),
+            ids=some(ids),
+            execution_ids=some(execution_ids),
+            status=status,
+            limit=limit,
+        )
+        return read_records(Request, found.rows)
+
+    async def tree(self, execution_id: str) -> list[Execution]:
+        found: list[Execution] = []
+        level = [execution_id]
+        while level:  # one round trip a level: servers bound the depth of a recursive query
+            children = read_records(Execution, (await self._pool.ask("children", ids=level)).rows)
+            level = [row.id for row in children]
+            found += [row for row in children if row.status not in ENDED]
+        return found
+
+    async def workers(self) -> list[WorkerRecord]:
+        return read_records(WorkerRecord, (await self._pool.ask("get_workers")).rows)
+
+    async def _page(self, query: Query, size: int, place: tuple[int, str] | None) -> list[Execution]:
+        name = "list_oldest" if query.order == "oldest" else "list_newest"
+        if query.ended_before is not None:
+            name = name.replace("list", "list_ended")
+        at, after = (None, None) if place is None else (time(place[0]), place[1])
+        found = await self._pool.ask(name, **_filters(query), at=at, after=after, limit=size)
+        return read_records(Execution, found.rows)
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        rows: list[Execution] = []
+        place = None if cursor is None else read_cursor(cursor)
+        while len(rows) <= limit:
+            size = min(limit + 1 - len(rows), LARGEST_PAGE) if not _needs_a_look(query) else LARGEST_PAGE
+            found = await self._page(query, size, place)
+            rows += [row for row in found if not _needs_a_look(query) or _matches(_as_seen(row), query)]
+            if len(found) < size:
+                break
+            place = found[-1].created_at, found[-1].id
+        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _filters(query: Query) -> dict[str, Any]:
+    return {
+        "any_status": not query.status,
+        "statuses": some(query.status),
+        "workflow": query.workflow,
+        "version": query.version,
+        "parent": query.parent,
+        "by": query.by,
+        "prefix": query.id_prefix or None,
+        "since": time_or_null(query.since),
+        "until": time_or_null(query.until),
+        "queue": query.queue,
+        "has_attributes": bool(query.attributes),
+        "text": query.text,
+        "ended_before": time_or_null(query.ended_before),
+    }
+
+
+def _needs_a_look(query: Query) -> bool:
+    """The server lets more through: JSON is not compared as text there, and letters beyond ASCII are folded, too."""
+    return bool(query.attributes) or query.text is not None
+
+
+def _as_seen(row: Execution) -> dict[str, Any]:
+    names = ("id", "workflow", "reason", "started_by", "attributes")
+    return {name: getattr(row, name) for name in names}
+
+
+def _matches(row: dict[str, Any], query: Query) -> bool:
+    if query.attributes and not has_attributes(row["attributes"], plain_pairs(query.attributes)):
+        return False
+    if query.text is None:
+        return True
+    text = _lower(query.text)
+    return any(text in _lower(row[name] or "") for name in ("id", "workflow", "reason", "started_by"))
+
+
+_ASCII = {ord(letter): ord(letter) + 32 for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+def _lower(text: str) -> str:
+    return text.translate(_ASCII)
