@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure import bodies, errands
+from perdure import bodies, budgets, errands
 from perdure.journal import TIMER
 from perdure.loop import Timer
 
@@ -64,12 +64,15 @@ def _ring(run: Run) -> None:
         _put(run, timer)
     for call in [c for c in run.backoffs.values() if c.wake <= now]:
         del run.backoffs[call.key]
-        bodies.start(run, call)
+        if run.purse is None or budgets.admit(run, run.purse, call):
+            bodies.start(run, call)
     for key in list(run.asked):
         request = run.requests[key]
         if request.expires_at is not None and request.expires_at <= now:
             errands.expire(run.worker, run, request)
     arm(run)
+    if run.purse is not None and run.purse.held:
+        run.rest()  # what was due is held by the budget: it may park now
 
 
 def _put(run: Run, timer: Timer) -> None:

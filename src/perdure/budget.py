@@ -26,6 +26,17 @@ class Budget:
     steps: int | None = None
     time: Duration | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            cost = None if self.cost is None else Decimal(str(self.cost))
+        except ArithmeticError:
+            raise ValueError(f"cost= is a number, not {self.cost!r}") from None
+        for name, value in (("tokens", self.tokens), ("steps", self.steps)):
+            if value is not None and (type(value) is not int or value < 0):
+                raise ValueError(f"{name}= is a whole number and not negative, not {value!r}")
+        if (cost is not None and not cost >= 0) or (self.time is not None and micros(self.time) < 0):
+            raise ValueError("a budget is not negative")
+
     def tree(self) -> dict[str, Any]:
         """As it is recorded: cost as text, time in seconds."""
         return {

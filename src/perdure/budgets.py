@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from perdure.executor import Run
 
 SCHEMA = (
-    '{"anyOf":[{"type":"null"},{"type":"object","properties":{"cost":{"type":["number","string"]},'
+    '{"anyOf":[{"type":"null"},{"type":"object","minProperties":1,"additionalProperties":false,"properties":{'
+    '"cost":{"anyOf":[{"type":"number"},{"type":"string","pattern":"^[0-9]+(\\\\.[0-9]+)?$"}]},'
     '"tokens":{"type":"integer"},"steps":{"type":"integer"},"time":{"type":"number"}}}]}'
 )
 
@@ -57,7 +58,7 @@ class Purse:
         if limits["steps"] is not None and self.steps >= limits["steps"]:
             return f"{self.steps:,} of {limits['steps']:,} steps"
         if limits["time"] is not None and elapsed >= limits["time"]:
-            return f"{elapsed:,.0f} of {limits['time']:,.0f} seconds"
+            return f"{elapsed:,.1f} of {limits['time']:,g} seconds"
         return None
 
     def raised(self, text: str) -> None:
@@ -98,7 +99,8 @@ def admit(run: Run, purse: Purse, call: Call) -> bool:
             return False
         run.local(request.key, BUDGET, "completed", new)
         purse.raised(new)
-    purse.steps += 1
+    if call.attempt == 1:
+        purse.steps += 1
     return True
 
 
@@ -139,4 +141,4 @@ def answered(run: Run, purse: Purse) -> None:
         if call.state == BACKOFF:
             call.state = OPEN
             if admit(run, purse, call):
-                bodies.enter(run, call)
+                (bodies.enter if call.attempt == 1 else bodies.start)(run, call)

@@ -91,6 +91,8 @@ async def prune(engine: Engine, query: Query, older_than: Duration | None, dry_r
     if not ended:
         return Done([], dry_run=dry_run)
     before = wanted.ended_before
+    if older_than is not None and micros(older_than) < 0:
+        raise ValueError("older_than= is not negative")
     if older_than is not None:
         limit = engine.clock.now() - micros(older_than)
         before = limit if before is None else min(before, limit)

@@ -1,8 +1,8 @@
 """How a worker takes executions over and brings them into its memory.
 
-An execution whose owner died twice in a row while it ran is a *suspect*: it may be what kills its workers. Who claims
-one gives back everything else, and runs it alone until it has recorded something; after its owner has died five times
-in a row it is blocked.
+An execution whose owner died again while it ran, without any progress of it, is a *suspect*: it may be what kills its
+workers. Suspects are claimed one by one; who claims one whose owners died three times in a row gives back everything
+else, and runs it alone until it has recorded something; after five times it is blocked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ BATCH = 1000
 
 TURN = 0.002
 """Seconds for which beginning executions keeps the event loop."""
+
+ALONE = 3
+"""After so many deaths in a row an execution runs alone. Twice in a row a machine may die, with all that was on it."""
 
 SUSPECT = 1_000_000
 """Microseconds between two looks for suspects."""
@@ -63,8 +66,18 @@ class Claims:
         now = worker.clock.now()
         if worker.free() > 0 and now - self._suspected_at >= SUSPECT:
             self._suspected_at = now
-            for row in await self._claim(1, crashed=True):
-                self._isolate(row)
+            await self._take_suspects()
+
+    async def _take_suspects(self) -> None:
+        while self.worker.free() > 0:
+            rows = await self._claim(1, crashed=True)
+            for row in rows:
+                if ALONE <= row.crashes < CRASHES:
+                    return self._isolate(row)
+                await self._take([row])
+            if not rows:
+                return None
+        return None
 
     async def _claim(self, limit: int, *, crashed: bool) -> list[Execution]:
         worker = self.worker

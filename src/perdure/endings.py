@@ -189,3 +189,15 @@ def change(
     if again is not None:
         wanted = replace(wanted, input=again[0], generation=again[1], base_seq=again[2])
     run.committer.change(run, wanted)
+
+
+def note_attributes(run: Run) -> None:
+    """The code has set attributes: the execution's row follows. It does not leave."""
+    info = run.sequencer.info
+    text, info.changed = info.changed, None
+    run.flying += 1
+    run.flush()
+    plain = checksum(run.execution.input, None, None)
+    now = run.now()
+    change = Change(run.id, run.fence, run.nudges, Status.RUNNING, now, checksum=plain, attributes=text)
+    run.committer.change(run, change)

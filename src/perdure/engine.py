@@ -42,6 +42,7 @@ from perdure.schema import check
 from perdure.scope import ENGINE_THREADS
 from perdure.sealing import Encryption
 from perdure.search import Query, row_query
+from perdure.secrets import Secret
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import open_store
@@ -78,7 +79,10 @@ def _registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[st
 
 def _protection(codec: Protection | Encryption | None) -> Protection:
     if codec is None and os.environ.get(KEYS):
-        codec = Encryption.from_text(os.environ[KEYS])
+        try:
+            codec = Encryption.from_text(os.environ[KEYS])
+        except ValueError as error:
+            raise PerdureError(f"{KEYS} holds no keys: {error}") from None
     return Protection(codec) if isinstance(codec, Encryption) else codec or Protection()
 
 
@@ -132,6 +136,8 @@ class Engine:
         listeners: Sequence[Listener] = (),
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(queues, str):
+            raise ValueError(f"queues= is a list of queues: [{queues!r}]")
         if concurrency < 1:
             raise ValueError("concurrency= must be at least 1")
         if lease <= 0:
@@ -212,10 +218,23 @@ class Engine:
                 self._undo_hooks()
             await self.store.close()
             raise
+        await self._warn_of_keys()
         self._open = True
         self._thread = threading.get_ident()
         ENGINE_THREADS[self._thread] += 1
         return self
+
+    async def _warn_of_keys(self) -> None:
+        """An engine that was forgotten when the others got their keys would record in plain."""
+        if self.protection.encryption is None:
+            newest = await self.store.list(RowQuery(), 1, None)
+            if any(row.encoding.endswith("+aes") for row in newest.items):
+                logger.warning(
+                    "%s holds encrypted executions, and this engine has no keys: it reads none of them, and what it"
+                    " records stays readable. Give it codec=, or set %s",
+                    self.store.url,
+                    KEYS,
+                )
 
     async def _open_with_clock(self) -> None:
         if hasattr(self.store, "clock"):
@@ -547,6 +566,8 @@ def _answer_text(request: Request, value: Any) -> str:
             f"the answer to {request.id} cannot be recorded: {error}; nothing was changed"
         ) from error
     problem = check(request.schema, text)
+    if problem is None and msgspec.json.decode(request.schema) == {"writeOnly": True}:  # the answer is a Secret
+        text = CODEC.encode(Secret(value), path="answer")
     if problem is not None:
         raise InvalidAnswerError(
             f"the answer to {request.id} does not fit: {problem}; nothing was changed",

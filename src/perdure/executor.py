@@ -146,18 +146,21 @@ class Run:
                     f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id
                 )
             journal = fold(entries) if entries else None
+            if journal is not None:
+                attributes = journal.attributes_at_first(attributes)
+            self.purse = budgets.purse(self, attributes, journal)
             args, kwargs = self.workflow.arguments.unbind(execution.input)
         except PerdureError as error:
             return self.block_unread(error)
+        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
+            return self.block_unread(DecodeError(f"what is recorded of {self.id} is damaged: {error!r}"))
         self.seq = execution.base_seq
         if journal is not None:
             self.seq = journal.last_seq
             self.inner = journal.inner
             self.streaming = dict.fromkeys(journal.streamed, (0, 0))
             self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
-            attributes = journal.attributes_at_first(attributes)
         self._make(journal, attributes)
-        self.purse = budgets.purse(self, attributes, journal)
         sequencer = self.sequencer
         if inbox is not None and inbox.wish == "cancel":
             sequencer.closing = True
@@ -226,7 +229,7 @@ class Run:
         if sequencer.fault is not None:
             return self.block(sequencer.fault)
         if sequencer.info.changed is not None:
-            self._note_attributes()
+            endings.note_attributes(self)
         if sequencer.timers:
             alarms.set_timers(self)
         if sequencer.new:
@@ -245,23 +248,6 @@ class Run:
         if not self.bodies and not self.flying:
             self._idle()
         return None
-
-    def _note_attributes(self) -> None:
-        """The code has set attributes: the execution's row follows."""
-        info = self.sequencer.info
-        text, info.changed = info.changed, None
-        self.flying += 1
-        self.flush()
-        change = Change(
-            self.id,
-            self.fence,
-            self.nudges,
-            Status.RUNNING,
-            self.now(),
-            checksum=checksum(self.execution.input, None, None),
-            attributes=text,
-        )
-        self.committer.change(self, change)
 
     def _is_stopping(self) -> bool:
         return self.stopping is not None
@@ -439,7 +425,10 @@ class Run:
                     value = call.spec.decode(entry.output)
                 except PerdureError as error:
                     error.execution_id, error.key = self.id, call.key
-                    return self.block(error)
+                    if entry.kind != RECEIVE:
+                        return self.block(error)
+                    sequencer.hand_over(call, None, error, entry.completed_at)
+                    return self.rest()
             sequencer.hand_over(call, value, None, entry.completed_at)
         else:
             sequencer.hand_over(call, None, decode_error(entry.error or "{}"), entry.completed_at)
@@ -488,6 +477,8 @@ class Run:
         """Something in Perdure itself failed for this execution: it alone is blocked, no other one suffers."""
         logger.error("%s: a defect of Perdure", self.id, exc_info=error)
         try:
+            if not hasattr(self, "sequencer"):
+                self._make(None, {})
             self.block(
                 PerdureError(f"Perdure failed at this execution: {type(error).__name__}: {error}", execution_id=self.id)
             )

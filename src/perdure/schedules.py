@@ -71,6 +71,8 @@ def next_tick(cron: str, timezone: str, after: int) -> int | None:
         zone = ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"{timezone!r} is no time zone known here (for example 'Europe/Berlin')") from error
+    if len(cron.split()) != 5:
+        raise ValueError(f"{cron!r} is no cron expression: it has five fields")
     try:
         ticks = CronSim(cron, to_datetime(after).astimezone(zone))
     except CronSimError as error:

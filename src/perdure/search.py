@@ -62,6 +62,8 @@ class Query:
 
 
 def _time(when: datetime | None) -> int | None:
+    if when is not None and when.tzinfo is None:
+        raise ValueError(f"{when} needs a time zone: datetime(..., tzinfo=...)")
     return None if when is None else from_datetime(when)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from perdure.clock import SECOND
 from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, LIFE, LOCAL, NOTE, PATCHED, REPEATED, TIMER, Journal, Pending
+from perdure.journal import ATTEMPT, INTENT, LIFE, LOCAL, NOTE, PATCHED, RECEIVE, REPEATED, TIMER, Journal, Pending
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
@@ -206,11 +206,20 @@ class Sequencer:
                 value = call.spec.decode(entry.output)
             except PerdureError as error:
                 error.execution_id, error.key = self.id, key
-                self.fault = error
+                if kind == RECEIVE:  # whoever sends is not the workflow: it hears of what it cannot read
+                    self.hand_over(call, None, error, entry.completed_at)
+                else:
+                    self.fault = error
                 return True
             self.hand_over(call, value, None, entry.completed_at)
         else:
-            self.hand_over(call, None, decode_error(entry.error or "{}"), entry.completed_at)
+            try:
+                failure = decode_error(entry.error or "{}")
+            except PerdureError as error:
+                error.execution_id, error.key = self.id, key
+                self.fault = error
+                return True
+            self.hand_over(call, None, failure, entry.completed_at)
         return True
 
     def _same_input(self, call: Call, entry: Entry) -> bool:

@@ -8,6 +8,7 @@ ride in the execution's next commit, marked with the step's key and attempt; a b
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from perdure.codec import CODEC
-from perdure.errors import NoExecutionError, TooLargeError
+from perdure.errors import DecodeError, NoExecutionError, TooLargeError
 from perdure.journal import ATTRIBUTES, EMIT, PROGRESS, PUBLISH, STREAM, USAGE
 from perdure.records import Entry
 from perdure.scope import CURRENT, Branch, Call, Scope
 from perdure.secrets import allowing_secrets
+from perdure.tags import dump
 from perdure.threads import only_async
 
 if TYPE_CHECKING:
@@ -257,17 +259,30 @@ KINDS = (EMIT, STREAM, PROGRESS)
 def items(entry: Entry) -> list[StreamItem]:
     """The events that an entry of these kinds holds."""
     first = entry.seq * BATCH
-    if entry.kind == PROGRESS:
-        done, total = CODEC.decode(entry.output or "[0,null]")
-        return [Progress(first, entry.key, entry.attempt, done, total)]
     if entry.status == "open":
         return [Restarted(first, entry.key, entry.attempt)]
-    raws = msgspec.json.decode(entry.output or "[]", type=list[msgspec.Raw])
+    try:
+        if entry.kind == PROGRESS:
+            done, total = CODEC.decode(entry.output or "[0,null]")
+            return [Progress(first, entry.key, entry.attempt, done, total)]
+        texts = _texts(entry.output or "[]")
+    except (ValueError, TypeError, RecursionError) as error:
+        words = f"entry {entry.seq} ({entry.key}) of {entry.execution_id} is damaged: {error}"
+        raise DecodeError(words, execution_id=entry.execution_id, key=entry.key) from error
     key = None if entry.kind == EMIT else entry.key
-    return [
-        Event(first + place, key, entry.attempt, CODEC.decode(str(bytes(raw), "ascii")))
-        for place, raw in enumerate(raws)
-    ]
+    return [Event(first + place, key, entry.attempt, CODEC.decode(text)) for place, text in enumerate(texts)]
+
+
+def _texts(text: str) -> list[str]:
+    """The elements of a JSON list, each as its text."""
+    try:
+        return [str(bytes(raw), "ascii") for raw in msgspec.json.decode(text, type=list[msgspec.Raw])]
+    except msgspec.MsgspecError:
+        # It refuses half of a surrogate pair, which Python's strings may hold.
+        found = json.loads(text)
+        if not isinstance(found, list):
+            raise ValueError("it holds no list") from None
+        return [dump(item) for item in found]
 
 
 @dataclass(slots=True, frozen=True)
@@ -284,8 +299,13 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
     def plus(self, text: str) -> Usage:
-        """With one more recorded usage (its text)."""
-        tree = msgspec.json.decode(text)
+        """With one more recorded usage (its text). Raises `DecodeError`."""
+        try:
+            return self._plus(msgspec.json.decode(text))
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+            raise DecodeError(f"a recorded usage is damaged: {error!r}") from error
+
+    def _plus(self, tree: Any) -> Usage:
         models = dict(self.models or {})
         if tree["model"] is not None:
             models[tree["model"]] = models.get(tree["model"], 0) + tree["input"] + tree["output"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from perdure.clock import to_datetime
 from perdure.codec import CODEC, decode_error, error_traceback
-from perdure.errors import DecodeError, ExecutionCancelledError, StepFailedError
+from perdure.errors import DecodeError, EncodeError, ExecutionCancelledError, StepFailedError
 from perdure.journal import ATTEMPT, INTENT, is_outcome, unpacker_of
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
 from perdure.packing import Unpacker, is_packed
 from perdure.records import Entry, Execution, Request, Status
+from perdure.redaction import redact
 from perdure.sealing import SEALED
+from perdure.tags import dump
 from perdure.workflow import Workflow
 
 
@@ -30,6 +33,14 @@ def _value(text: str | None) -> Any:
     try:
         return CODEC.decode(text)
     except DecodeError:
+        return _unread(text)
+
+
+def _unread(text: str) -> str:
+    """A value whose class is not known here, as its text; secrets in it stay hidden."""
+    try:
+        return dump(redact(json.loads(text)))
+    except (ValueError, RecursionError, EncodeError):
         return text
 
 

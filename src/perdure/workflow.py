@@ -473,6 +473,12 @@ class Workflow(Generic[P, R]):
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         if "delay" in given:
             given["delay"] = micros(given["delay"])
+        if type(given.get("priority", 0)) is not int or abs(given.get("priority", 0)) > 2**31 - 1:
+            raise ValueError(f"priority= is a whole number of 32 bits, not {given['priority']!r}")
+        if not isinstance(given.get("queue", ""), str):
+            raise ValueError(f"queue= is a queue's name, not {given['queue']!r}")
+        if "at" in given and given["at"].tzinfo is None:
+            raise ValueError("at= needs a time zone: datetime(..., tzinfo=...)")
         if "at" in given:
             given["wake_at"] = from_datetime(given.pop("at"))
         copy = type(self)(self.function, replace(self.options_, **given))

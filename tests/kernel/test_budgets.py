@@ -5,7 +5,19 @@ from typing import Any
 
 import pytest
 
-from perdure import Budget, BudgetExceededError, Engine, MemoryStore, Waiting, gather, step, usage, workflow
+from perdure import (
+    Budget,
+    BudgetExceededError,
+    Engine,
+    InvalidAnswerError,
+    MemoryStore,
+    Retry,
+    Waiting,
+    gather,
+    step,
+    usage,
+    workflow,
+)
 
 ENTERED: list[int] = []
 
@@ -86,3 +98,38 @@ async def test_tokens_count_and_an_execution_may_have_its_own_budget() -> None:
         assert "240 of 240 tokens" in (await question(handle)).message
         await handle.cancel()
         assert not await engine.requests()
+
+
+@step(retry=Retry(attempts=50, initial=0.0))
+async def burns() -> int:
+    usage(model="m", output_tokens=100)
+    raise OSError("x")
+
+
+@workflow(budget=Budget(tokens=250))
+async def burning() -> int:
+    return await burns()
+
+
+async def test_attempts_are_held_to_the_budget_too() -> None:
+    async with Engine("memory://", workflows=[burning]) as engine:
+        handle = await engine.start(burning)
+        request = await question(handle)
+        assert (await handle.usage()).tokens == 300
+        await engine.answer(request.id, {"tokens": 450})
+        await question(handle)
+        assert (await handle.usage()).tokens == 500
+
+
+@pytest.mark.parametrize("answer", [{}, {"tokns": 5}, {"cost": "abc"}, {"tokens": 1.5}, 5])
+async def test_an_answer_that_raises_nothing_is_refused(answer: Any) -> None:
+    async with Engine("memory://", workflows=[thinks]) as engine:
+        handle = await engine.start(thinks, 7)
+        with pytest.raises(InvalidAnswerError):
+            await engine.answer((await question(handle)).id, answer)
+
+
+def test_a_budget_that_makes_no_sense_is_refused() -> None:
+    for settings in ({"tokens": "x"}, {"tokens": -5}, {"steps": 1.5}, {"cost": "abc"}, {"cost": -1}, {"time": -1}):
+        with pytest.raises(ValueError, match=r"number|negative"):
+            Budget(**settings)  # type: ignore[arg-type]

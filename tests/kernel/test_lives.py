@@ -11,6 +11,7 @@ from perdure import (
     Blocked,
     Completed,
     CrashLoopError,
+    DecodeError,
     Engine,
     Failed,
     MemoryStore,
@@ -289,7 +290,7 @@ async def test_a_suspect_runs_alone_until_it_has_recorded_something() -> None:
     store = MemoryStore()
     async with Engine(store, workflows=[three], worker=False) as client:
         await client.start(three.options(execution_id="suspect"))
-    store._executions["suspect"].crashes = 2
+    store._executions["suspect"].crashes = 3
     async with Engine(store, workflows=[three, breaks], lease=0.05, poll=0.01) as engine:
         while SEEN != [1]:
             await asyncio.sleep(0)
@@ -323,3 +324,27 @@ async def test_of_several_failures_the_one_that_came_through_is_tried_again() ->
         BROKEN.clear()
         await handle.retry()
         assert await over(clock, handle.result()) == ["a", "b"]
+
+
+@workflow
+async def takes_numbers() -> list[Any]:
+    found: list[Any] = []
+    while len(found) < 2:
+        try:
+            found.append(await receive("n", schema=int))
+        except DecodeError as error:
+            found.append(type(error).__name__)
+    await interrupt("?")
+    return found
+
+
+async def test_a_message_that_does_not_fit_is_an_error_in_the_workflow_alike_in_replay() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[takes_numbers]) as engine:
+        handle = await engine.start(takes_numbers)
+        await handle.signal("n", "twelve")
+        await handle.signal("n", 12)
+        await handle.outcome()
+    async with Engine(store, workflows=[takes_numbers]) as engine:
+        await engine.answer((await engine.get(handle.id).requests())[0].id, None)
+        assert await engine.get(handle.id).result() == ["DecodeError", 12]

@@ -139,3 +139,25 @@ async def test_what_somebody_wrote_in_plain_is_refused(tmp_path: Path) -> None:
         outcome: Any = await handle.outcome()
         assert isinstance(outcome, Blocked)
         assert "not encrypted" in outcome.reason
+
+
+@workflow
+async def asks_for_a_pin() -> Secret[str]:
+    answered: Secret[str] = await interrupt("pin?", schema=Secret[str])
+    return answered
+
+
+async def test_a_secret_answer_is_refused_without_keys_and_hidden_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "pin.db"
+    async with Engine(f"sqlite:///{path}", workflows=[asks_for_a_pin]) as engine:
+        handle = await engine.start(asks_for_a_pin)
+        await handle.outcome()
+        with pytest.raises(EncodeError, match="encrypted"):
+            await engine.answer((await handle.requests())[0].id, "hunter4")
+    assert b"hunter4" not in everything(path)
+    async with Engine("memory://", workflows=[asks_for_a_pin], codec=OLD) as engine:
+        handle = await engine.start(asks_for_a_pin)
+        await handle.outcome()
+        await engine.answer((await handle.requests())[0].id, "hunter5")
+        assert await handle.result() == Secret("hunter5")
+        assert "hunter5" not in repr([entry.output for entry in await handle.history()])

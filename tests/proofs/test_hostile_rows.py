@@ -349,34 +349,7 @@ BEGINNING = "an error of another class before `Run._make` leaves a run without s
 ENTRIES = "what the library itself wrote into the journal is decoded without a DecodeError"
 SEARCH = "one execution's attributes break the search by attributes for all (stores/attributes.py)"
 DEEP = "words.readable falls back on json.loads, which raises RecursionError"
-KNOWN: dict[str, dict[str, str]] = {
-    "served": {
-        "step.error of waits fails#1": "sequencer._replay_entry decodes an error unguarded: a PerdureError, no key",
-        "step.output of waits attempt": BEGINNING,
-        "step.output of waits attributes": BEGINNING,
-        "step.output of waits uuid4#1 cut": BEGINNING,
-    },
-    "looked at": {
-        "workflow.attributes of fresh": SEARCH,
-        "workflow.attributes of waits": SEARCH,
-        "step.output of ended stream": ENTRIES,
-        "step.output of ended usage": ENTRIES,
-        "step.output of waits emit": ENTRIES,
-        "step.output of waits stream": ENTRIES,
-        "step.output of waits usage": ENTRIES,
-    },
-    "shown": {
-        "workflow.input of fresh": DEEP,
-        "workflow.input of fresh in the object": DEEP,
-        "workflow.attributes of fresh": DEEP,
-        "workflow.attributes of waits": DEEP,
-        "workflow.output of ended": DEEP,
-        "approval.schema of waits": "documents.request takes the schema for JSON",
-        "step.output of ended usage": ENTRIES,
-        "step.output of waits publish": DEEP,
-        "step.output of waits usage": ENTRIES,
-    },
-}
+KNOWN: dict[str, dict[str, str]] = {"served": {}, "looked at": {}, "shown": {}}
 
 
 def columns(test: str) -> list[Any]:
@@ -400,7 +373,9 @@ def test_a_hostile_payload_harms_its_own_execution_only(path: Path, column: Colu
     ids = forge_all(path, column)
     found = asyncio.run(served(f"sqlite:///{path}", ids))
     stand = Counter(found.values())
-    if column in READ:
+    if column in READ and column.table == "messages":
+        assert stand == {Status.FAILED: len(ids)}, "the workflow itself hears of what it cannot read"
+    elif column in READ:
         assert stand == {Status.BLOCKED: len(ids)}
         with closing(sqlite3.connect(path)) as base:
             rows = base.execute("select error, reason from workflow_executions where id like 'forged %'").fetchall()

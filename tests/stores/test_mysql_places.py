@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from perdure.stores.mysql_sessions import connect
 from perdure.testing.checks.scene import Scene
 from tests.proxy import Proxy
 from tests.servers import MariaDbServer
+from tests.stores.test_sql_schema import WHEN, nothing_is_left_after_pruning
 
 pytestmark = pytest.mark.mysql
 
@@ -226,6 +228,14 @@ def test_mysql_s_collation_is_put_in_the_place_of_mariadb_s() -> None:
     assert all(part.startswith(f" default charset = utf8mb4 collate = {COLLATION} ") for part in statements)
     assert COLLATION_OF_MYSQL.endswith("_bin")
     assert COLLATION_OF_MYSQL in SQL["names_mysql"]
+
+
+async def test_pruning_clears_every_table(store: MysqlStore) -> None:
+    async def run(statements: Iterable[str]) -> list[Any]:
+        plain = [statement.replace(WHEN, WHEN[:-1]) for statement in statements]
+        return [tuple(row) for row in (await store._pool.run(*plain))[-1].tuples]
+
+    await nothing_is_left_after_pruning(store, run)
 
 
 # Values -----------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -86,7 +85,7 @@ def execution(row: Execution) -> dict[str, Any]:
 def request(asked: OpenRequest) -> dict[str, Any]:
     """A request, with the schema of its answer as an object."""
     document = {name.name: getattr(asked, name.name) for name in fields(asked)}
-    return {**document, "schema": None if asked.schema is None else json.loads(asked.schema)}
+    return {**document, "schema": None if asked.schema is None else readable(asked.schema)}
 
 
 def entry(view: HistoryEntry) -> dict[str, Any]:

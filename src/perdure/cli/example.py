@@ -23,7 +23,10 @@ def example(schema: str | None) -> str:
     """JSON that fits the schema, or the word JSON where none was found."""
     if schema is None:
         return '"..."'
-    root = json.loads(schema)
+    try:
+        root = json.loads(schema)
+    except (ValueError, RecursionError):
+        return "JSON"
     text = json.dumps(_make(root, root, 0), ensure_ascii=False)
     return text if check(schema, text) is None else "JSON"
 

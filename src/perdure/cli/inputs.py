@@ -10,6 +10,7 @@ import click
 
 from perdure.errors import DecodeError, EncodeError, InvalidAnswerError
 from perdure.schema import check
+from perdure.secrets import allowing_secrets
 from perdure.workflow import Workflow
 
 
@@ -60,7 +61,8 @@ def call_arguments(workflow: Workflow[..., Any], text: str | None) -> tuple[tupl
         raise _refused(workflow, f"{error}{_advice(workflow, given)}") from error
     try:
         args, kwargs = workflow.arguments.unbind(json.dumps(bound.arguments))
-        workflow.arguments.bind(args, kwargs)
+        with allowing_secrets():  # whether they may be recorded is the engine's to say
+            workflow.arguments.bind(args, kwargs)
     except (DecodeError, EncodeError, TypeError) as error:
         words = str(error).removeprefix(f"{workflow.arguments.name}(), ")
         raise _refused(workflow, words.replace("the recorded text does not fit", "it does not fit")) from error

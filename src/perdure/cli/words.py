@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.codec import Codec
 from perdure.errors import DecodeError
+from perdure.redaction import redact
 
 CODEC = Codec()
 LONGEST = 200
@@ -44,8 +45,8 @@ def readable(text: str | None) -> Any:
         return CODEC.decode(text)
     except DecodeError:
         try:
-            return json.loads(text)
-        except ValueError:
+            return redact(json.loads(text))
+        except (ValueError, RecursionError):
             return text
 
 

@@ -28,6 +28,6 @@ def has_attributes(attributes: str | None, wanted: Sequence[tuple[str, str]]) ->
         return False
     try:
         known = msgspec.json.decode(plain(attributes), type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return all(name in known and bytes(known[name]) == text.encode() for name, text in wanted)
