@@ -344,23 +344,7 @@ async def _events(handle: Any) -> list[Any]:
     return [item async for item in handle.events(follow=False)]
 
 
-# What is known to be broken, by the column's name here: for each test its own.
-BEGINNING = "an error of another class before `Run._make` leaves a run without sequencer: nothing begins any more"
-ENTRIES = "what the library itself wrote into the journal is decoded without a DecodeError"
-SEARCH = "one execution's attributes break the search by attributes for all (stores/attributes.py)"
-DEEP = "words.readable falls back on json.loads, which raises RecursionError"
-KNOWN: dict[str, dict[str, str]] = {"served": {}, "looked at": {}, "shown": {}}
-
-
-def columns(test: str) -> list[Any]:
-    return [
-        pytest.param(
-            column,
-            id=str(column),
-            marks=[pytest.mark.xfail(reason=KNOWN[test][str(column)])] if str(column) in KNOWN[test] else [],
-        )
-        for column in (*READ, *SHOWN, *OWN)
-    ]
+COLUMNS = [pytest.param(column, id=str(column)) for column in (*READ, *SHOWN, *OWN)]
 
 
 def forge_all(path: Path, column: Column) -> list[str]:
@@ -368,7 +352,7 @@ def forge_all(path: Path, column: Column) -> list[str]:
     return forged(path, column, [payload for payload in PAYLOADS if payload or column.name != "attributes"])
 
 
-@pytest.mark.parametrize("column", columns("served"))
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_hostile_payload_harms_its_own_execution_only(path: Path, column: Column) -> None:
     ids = forge_all(path, column)
     found = asyncio.run(served(f"sqlite:///{path}", ids))
@@ -387,13 +371,13 @@ def test_a_hostile_payload_harms_its_own_execution_only(path: Path, column: Colu
         assert set(stand) <= {Status.WAITING, Status.BLOCKED}
 
 
-@pytest.mark.parametrize("column", columns("looked at"))
+@pytest.mark.parametrize("column", COLUMNS)
 def test_looking_at_a_hostile_payload_is_an_error_of_ours_or_shows_a_text(path: Path, column: Column) -> None:
     ids = forge_all(path, column)
     assert asyncio.run(looked_at(f"sqlite:///{path}", ids)) == []
 
 
-@pytest.mark.parametrize("column", columns("shown"))
+@pytest.mark.parametrize("column", COLUMNS)
 def test_the_command_line_shows_a_hostile_payload_or_says_what_is_wrong(
     path: Path, column: Column, capfd: pytest.CaptureFixture[str]
 ) -> None:
