@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from perdure.errors import CrashLoopError, DecodeError, PerdureError, StoreUnavailableError
+from perdure.endings import CRASHES, crash_loop
+from perdure.errors import DecodeError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.records import Entry, Execution, Inbox, Status
 
@@ -33,9 +34,6 @@ ALONE = 3
 
 SUSPECT = 1_000_000
 """Microseconds between two looks for suspects."""
-
-CRASHES = 5
-"""So often may the owner of an execution die, one after the other without any progress, before it is blocked."""
 
 
 class Claims:
@@ -196,8 +194,11 @@ class Claims:
             end = perf_counter() + TURN
             for row in pending:
                 self.loading.discard(row.id)
-                if worker.registered and row.owner == worker.record.id and row.id not in worker.runs:
-                    self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
+                if worker.registered and row.owner == worker.record.id:
+                    if row.id in worker.runs:  # it is about to leave, and was claimed again: take it up after that
+                        self.doubtful.add(row.id)
+                    else:
+                        self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
                 if perf_counter() > end:
                     worker.loop.call_soon(begin_some)
                     return
@@ -209,12 +210,8 @@ class Claims:
     def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
         worker = self.worker
         workflow = worker.workflows[row.workflow, row.version]
-        if row.crashes >= CRASHES:
-            journal = CrashLoopError(
-                f"the worker of {row.id} died {row.crashes} times in a row while it ran, without any progress of it:"
-                " it may be what kills them. Mend the cause, then resume it",
-                execution_id=row.id,
-            )
+        if row.crashes >= 3 * CRASHES:
+            journal = crash_loop(row)  # else it is blocked before it enters a body, see `Run.rest`
         if isinstance(journal, PerdureError):
             run = Run(worker, row, workflow)
             worker.runs[row.id] = run

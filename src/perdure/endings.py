@@ -17,15 +17,18 @@ import msgspec
 
 from perdure import bodies, errands
 from perdure.codec import checksum, encode_error
-from perdure.errors import ExecutionCancelledError, JournalMismatchError, PerdureError
+from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError
 from perdure.journal import CUT, LIFE, STARTED_AGAIN
-from perdure.records import ENDED, Change, Status
+from perdure.records import ENDED, Change, Execution, Status
 from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
 
 logger = logging.getLogger("perdure")
+
+CRASHES = 5
+"""So often may the owner of an execution die in a row, without any progress, before no body of it enters any more."""
 
 
 def end(run: Run) -> None:
@@ -201,3 +204,12 @@ def note_attributes(run: Run) -> None:
     now = run.now()
     change = Change(run.id, run.fence, run.nudges, Status.RUNNING, now, checksum=plain, attributes=text)
     run.committer.change(run, change)
+
+
+def crash_loop(row: Execution) -> CrashLoopError:
+    """Why an execution is blocked that may be what kills its workers."""
+    return CrashLoopError(
+        f"the worker of {row.id} died {row.crashes} times in a row while it ran, without any progress of it:"
+        " it may be what kills them. Mend the cause, then resume it",
+        execution_id=row.id,
+    )

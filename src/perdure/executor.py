@@ -84,6 +84,7 @@ class Run:
         "sequencer",
         "stopping",
         "streaming",
+        "suspect",
         "taken",
         "told",
         "worker",
@@ -126,6 +127,7 @@ class Run:
         self.stopping: Callable[[], None] | None = None
         self.working: dict[Call, None] = {}
         self.refusals = 0
+        self.suspect = False  # it may be what kills its workers, and has recorded nothing here yet
         self.has_children = False
         self.ended = False
         self.parking = False  # a park is on its way: until its verdict, this worker may be the owner no more
@@ -157,6 +159,8 @@ class Run:
         self.seq = execution.base_seq
         if journal is not None:
             self.seq = journal.last_seq
+        self.suspect = execution.crashes >= endings.CRASHES and self.seq <= execution.crash_seq
+        if journal is not None:
             self.inner = journal.inner
             self.streaming = dict.fromkeys(journal.streamed, (0, 0))
             self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
@@ -237,6 +241,8 @@ class Run:
             for call in new:
                 if call.state == OPEN:
                     if call.spec.kind in _BODIES:
+                        if self.suspect:
+                            return self.block(endings.crash_loop(self.execution))
                         if self.purse is None or budgets.admit(self, self.purse, call):
                             bodies.enter(self, call)
                     elif call.spec.kind == RESTART:
@@ -368,6 +374,7 @@ class Run:
     def acknowledged(self, subject: Any, entry: Entry) -> None:
         """An entry is durable: hand its outcome over."""
         self.flying -= 1
+        self.suspect = False
         if self.abandoned:
             return
         if subject.__class__ is Call:

@@ -257,7 +257,7 @@ from perdure.errors import PerdureError
 from perdure.stores.migrations import load_migrations
 from perdure.stores.queries import load_queries
 from perdure.stores.sqlite import SqliteStore
-load_queries("sqlite"), load_migrations("sqlite")  # read while this user may
+load_queries("sqlite"), load_queries("sqlite_reads"), load_migrations("sqlite")  # read while this user may
 if os.getuid() == 0:
     os.setuid(65534)
 async def main():

@@ -85,9 +85,7 @@ def damaged(packed: str) -> list[str]:
     header, _, body = packed[1:].partition("\n")
     tree = json.loads(header)
     return [
-        "~",
         "~[]\n",
-        "~{}\n" + body,
         "~" + header,
         f"~{json.dumps(['pickle', *tree[1:]])}\n{body}",
         f"~{json.dumps([tree[0], 'f' * 32, *tree[2:]])}\n{body}",

@@ -98,6 +98,8 @@ def test_columns_bear_the_names_of_the_fields(path: Path) -> None:
     for table, names in wanted.items():
         columns = re.findall(r"^    (\w+) ", _table(path, table), re.MULTILINE)
         made = [name for name in columns if name not in {"primary", "check", "constraint", "unique"}]
+        if path.parent.name == "mysql":  # it computes columns of its own from these
+            made = [name for name in made if name in names]
         assert made + _added(path, table) == names, table
 
 
