@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure import AlreadyDecidedError, Engine, OpenRequest, Workflow
+from perdure import AlreadyDecidedError, Engine, OpenRequest, Query, Workflow
 from perdure.records import ENDED
 from perdure.stores import files_disk
 from tests.crash import flows, ledger
@@ -44,7 +44,8 @@ class Job:
         access to the disk, see `DiskKiller`.
     of: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits to a journal.
     dead: processes whose workers are declared dead at once.
-    cancel: cancel what is started. resume: it is blocked, let it go on. then: started once all others have ended.
+    cancel: cancel what is started. resume: it is blocked, let it go on. mend: let all go on that are blocked.
+    then: started once all others have ended.
     patience: seconds, then it gives up.
     """
 
@@ -60,6 +61,7 @@ class Job:
     queue: str = "default"
     dead: list[int] = field(default_factory=list)
     cancel: bool = False
+    mend: bool = False
     then: str | None = None
     resume: bool = False
     plant: str | None = None
@@ -292,6 +294,8 @@ async def play(job: Job) -> list[dict[str, Any]]:
         PLANTS[job.plant](engine)
     async with asyncio.timeout(job.patience), engine:
         await bury(engine, job.dead)
+        if job.mend:
+            await engine.resume(Query(status="blocked"))
         world = World(engine, job, workflow)
         answering = asyncio.create_task(world.answers())
         ones: asyncio.Future[list[dict[str, Any]]] = asyncio.gather(*[world.one(id) for id in job.executions])

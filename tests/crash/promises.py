@@ -30,6 +30,8 @@ def shape(rows: Rows) -> Counter[tuple[str, str, str, str]]:
         (workflow[e["execution_id"]], name_of(e["key"]), e["kind"], e["status"])
         for e in rows.entries
         if (e["kind"], e["status"]) != ("timer", "set")
+        # It is given up once its message is there, which may be before that is in its journal.
+        and (workflow[e["execution_id"]], e["kind"]) != ("raced", "send")
     )
 
 
