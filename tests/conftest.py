@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -49,3 +50,12 @@ def mysql_url(mariadb_server: MariaDbServer) -> Iterator[str]:
     """The URL of an empty database of this test's own, on MariaDB."""
     with mariadb_server.database() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def _own_log_level() -> Iterator[None]:
+    """The command line sets how much the library logs, for the whole of its process: that is not the next test's."""
+    logger = logging.getLogger("perdure")
+    level = logger.level
+    yield
+    logger.setLevel(level)
