@@ -12,6 +12,7 @@ from perdure.clock import Duration, micros
 from perdure.errors import PerdureError
 from perdure.handle import Handle
 from perdure.records import ENDED, Status, Tally, WorkerRecord
+from perdure.records import Query as RowQuery
 from perdure.search import Query
 from perdure.store import Store
 
@@ -72,12 +73,14 @@ async def each(engine: Engine, query: Query, statuses: Sequence[Status], act: Ac
 async def _found(engine: Engine, query: Query, statuses: Sequence[Status]) -> list[str]:
     wanted = query.row_query()
     wanted = replace(wanted, status=tuple(s for s in statuses if not wanted.status or s in wanted.status))
-    if not wanted.status:
-        return []
+    return await _ids(engine.store, wanted) if wanted.status else []
+
+
+async def _ids(store: Store, wanted: RowQuery) -> list[str]:
     ids: list[str] = []
     cursor = None
     while True:
-        page = await engine.store.list(wanted, PAGE, cursor)
+        page = await store.list(wanted, PAGE, cursor)
         ids += [row.id for row in page.items]
         cursor = page.cursor
         if cursor is None:
@@ -97,16 +100,9 @@ async def prune(engine: Engine, query: Query, older_than: Duration | None, dry_r
         limit = engine.clock.now() - micros(older_than)
         before = limit if before is None else min(before, limit)
     wanted = replace(wanted, status=ended, ended_before=before)
-    if not dry_run:
-        return Done(await housekeeping.prune(engine.store, wanted))
-    ids: list[str] = []
-    cursor = None
-    while True:
-        page = await engine.store.list(wanted, PAGE, cursor)
-        ids += [row.id for row in page.items]
-        cursor = page.cursor
-        if cursor is None:
-            return Done(ids, dry_run=True)
+    if dry_run:
+        return Done(await _ids(engine.store, wanted), dry_run=True)
+    return Done(await housekeeping.prune(engine.store, wanted))
 
 
 async def stats(store: Store) -> Stats:

@@ -227,7 +227,7 @@ class Handle(Generic[R]):
                 found = False
                 while entries := await engine.store.tail(self.id, seq, KINDS, PAGE):
                     for item in (item for entry in entries for item in items(entry)):
-                        if item.offset > after or (after == 0 and item.offset >= 0):
+                        if item.offset > after:
                             found = True
                             yield item
                     seq = entries[-1].seq

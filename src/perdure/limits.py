@@ -45,12 +45,6 @@ def admit(limit: Limit, running: Iterable[Place], recent: Iterable[Place], waiti
     return admitted
 
 
-def next_start(limit: Limit, recent: Iterable[Place]) -> int | None:
-    """When the earliest start falls out of the window; None without a rate or without starts."""
-    times = [place.started_at for place in recent if place.started_at is not None]
-    return None if limit.starts is None or not times else min(times) + limit.window
-
-
 def _value(place: Place, per: str | None) -> str:
     if per is None or not place.attributes:
         return ""

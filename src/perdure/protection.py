@@ -19,7 +19,7 @@ class Protection:
     """What an engine does to the texts it writes. By default nothing is encrypted, and secrets are refused.
 
     `encryption` seals inputs, outputs, errors and snapshots. `names` and `redact` say what is hidden in what is
-    recorded only to be shown; see `redaction.redact`.
+    recorded only to be shown, by whoever asks `redacted`; the engine itself redacts nothing that it records yet.
     """
 
     encryption: Encryption | None = None

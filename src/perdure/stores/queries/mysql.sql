@@ -54,7 +54,7 @@ values (
 );
 
 -- name: registered_worker
--- The one that this session has just registered.
+-- The one that this connection has just registered.
 select k.* from workers k where k.id = last_insert_id();
 
 -- name: register_definitions
