@@ -54,8 +54,11 @@ def mysql_url(mariadb_server: MariaDbServer) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _own_log_level() -> Iterator[None]:
-    """The command line sets how much the library logs, for the whole of its process: that is not the next test's."""
+    """The command line sets how much the library logs, for the whole of its process: that is no other test's.
+
+    Set anew before each test too: fixtures of a module or session that call the command line come before this one.
+    """
     logger = logging.getLogger("perdure")
-    level = logger.level
+    logger.setLevel(logging.NOTSET)
     yield
-    logger.setLevel(level)
+    logger.setLevel(logging.NOTSET)
