@@ -4,7 +4,7 @@
 #   make check    format, lint, types, import arrows
 #   make format   put the code into shape
 #   make docs     write docs/reference.md from the docstrings
-#   make bench    measure
+#   make bench    measure             (make bench BENCH="steps postgres" for some parts)
 #   make clean    remove whatever these made
 PYTHON ?= python3
 TESTS ?= tests

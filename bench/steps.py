@@ -1,0 +1,114 @@
+"""Plain steps: one after the other, many executions at once, and a long journal."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+from bench import raw
+from bench.flows import many, trivial
+from bench.places import Places
+from bench.report import Report, timed
+from perdure import Engine, workflow
+
+ROUNDS = 5
+STEPS = 3000
+SOME = 1000  # of the long execution
+
+
+async def alone(
+    report: Report, name: str, url: str, raw_commits: Callable[[int], Awaitable[float]], *, least: float
+) -> None:
+    """The steps of one execution, one after the other, beside what the database does by itself, round by round."""
+    ratios, rate, cpu = [], [], []
+    async with Engine(url, build="bench") as engine:
+        await engine.run(many, 200)
+        for _ in range(ROUNDS):
+            raw_took = await raw_commits(STEPS)
+            before = time.process_time()
+            took = await timed(lambda: engine.run(many, STEPS))
+            cpu.append((time.process_time() - before) / STEPS * 1e6)
+            ratios.append(raw_took / took)
+            rate.append(STEPS / took)
+    report.line(f"{name}: steps of one execution / raw single-row commits", statistics.median(ratios), "", least=least)
+    report.line(f"{name}: steps of one execution", statistics.median(rate), "steps/s")
+    report.line(f"{name}: CPU of a plain step, commit included", statistics.median(cpu), "us")
+
+
+async def together(report: Report, name: str, url: str) -> None:
+    """500 executions of 10 steps at once, on a database of their own."""
+    speeds = []
+    async with Engine(url, build="bench") as engine:
+        await engine.run(many, 200)
+        for _ in range(ROUNDS + 2):
+            speeds.append(5000 / await timed(lambda: crowd(engine)))
+    middle = statistics.median(speeds)
+    report.line(f"{name}: 500 executions of 10 steps, first start to last result", middle, "steps/s", least=30_000)
+    report.line(f"{name}: the same, best round", max(speeds), "steps/s")
+
+
+async def crowd(engine: Engine) -> None:
+    await asyncio.gather(*[engine.run(many, 10) for _ in range(500)])
+
+
+async def long_one(report: Report, url: str) -> None:
+    """50,000 steps in one execution."""
+    moments: list[float] = []
+
+    @workflow(name="long_one")
+    async def long() -> None:
+        for i in range(50 * SOME):
+            if i % SOME == 0:
+                moments.append(time.perf_counter())
+            await trivial(i)
+        moments.append(time.perf_counter())
+
+    async with Engine(url, build="bench", workflows=[many, long]) as engine:
+        await engine.run(many, 1000)
+        await engine.run(long)
+    costs = [b - a for a, b in zip(moments, moments[1:], strict=False)]
+    first, last = statistics.median(costs[:5]), statistics.median(costs[-5:])
+    report.line("one execution of 50,000 steps: a thousand at the end / at the start", last / first, "", most=1.2)
+
+
+async def beside(report: Report, mariadb: str, postgres: str) -> None:
+    """MariaDB and PostgreSQL in turns, as the machine's speed changes from minute to minute."""
+    ones, crowds, speeds = [], [], []
+    async with Engine(mariadb, build="bench") as mine, Engine(postgres, build="bench") as theirs:
+        for engine in (mine, theirs):
+            await engine.run(many, 200)
+            await crowd(engine)
+        for _ in range(ROUNDS):
+            took, other = [await timed(lambda e=e: e.run(many, STEPS // 2)) for e in (mine, theirs)]
+            ones.append(took / other)
+            speeds.append(STEPS / 2 / took)
+            took, other = [await timed(lambda e=e: crowd(e)) for e in (mine, theirs)]
+            crowds.append(took / other)
+    report.line("MariaDB: steps of one execution", statistics.median(speeds), "steps/s")
+    report.line("MariaDB: steps of one execution, time / PostgreSQL's", statistics.median(ones), "", most=2.0)
+    report.line("MariaDB: 500 executions of 10 steps, time / PostgreSQL's", statistics.median(crowds), "", most=2.0)
+
+
+def sqlite(report: Report, places: Places) -> None:
+    async def raw_commits(n: int) -> float:
+        return raw.sqlite(places.folder / "raw.db", n)
+
+    asyncio.run(together(report, "SQLite", places.sqlite()))
+    asyncio.run(alone(report, "SQLite", places.sqlite(), raw_commits, least=0.5))
+    asyncio.run(long_one(report, places.sqlite()))
+
+
+def postgres(report: Report, places: Places) -> None:
+    raw_url = places.postgres()
+
+    async def raw_commits(n: int) -> float:
+        return await raw.postgres(raw_url, n)
+
+    asyncio.run(together(report, "PostgreSQL", places.postgres()))
+    asyncio.run(alone(report, "PostgreSQL", places.postgres(), raw_commits, least=0.55))
+
+
+def mariadb(report: Report, places: Places) -> None:
+    asyncio.run(beside(report, places.mariadb(), places.postgres()))
