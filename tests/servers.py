@@ -1,4 +1,4 @@
-"""Throw-away PostgreSQL and MariaDB servers for tests and benches.
+"""Throw-away PostgreSQL and MariaDB servers, and a PgBouncer in front, for tests and benches.
 
     with PostgresServer(durable=True) as server:
         url = server.create_database()
@@ -32,6 +32,8 @@ from urllib.parse import quote
 import asyncmy
 import asyncpg
 
+from tests.certificates import Certificates, make_certificates
+
 INSTALL = (
     "PostgreSQL's server programs (initdb, postgres) were not found: install them "
     "(Debian: `apt install postgresql`; or `pip install pgserver`)"
@@ -40,6 +42,7 @@ INSTALL_MARIADB = (
     "MariaDB's server programs (mariadbd, mariadb-install-db) were not found: install them "
     "(Debian: `apt install mariadb-server`)"
 )
+INSTALL_PGBOUNCER = "PgBouncer was not found: install it (Debian: `apt install pgbouncer`)"
 START_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 # Ended with the process that holds the other end of the pipe, unless that one said that all is done.
@@ -48,6 +51,7 @@ pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/de
 for _ in $(seq 100); do [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && sleep 0.1; done
 rm -rf "$1"
 """
+POOLER_GUARD = GUARD.replace("data/postmaster.pid", "pooler.pid")
 MARIADB_GUARD = GUARD.replace("data/postmaster.pid", "server.pid").replace("-QUIT", "-KILL")
 LOCKED = "locked"  # the one user who needs a password, once a test creates it
 FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
@@ -88,9 +92,9 @@ def free_port() -> int:
 
 
 class PostgresServer:
-    """One server. `durable`: it really writes to the disk, as benches need it."""
+    """One server. `durable`: it really writes to the disk, as benches need it. `tls`: it has a certificate."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None, tls: bool = False) -> None:
         binaries = find_binaries()
         if binaries is None:
             raise NoServerError(INSTALL)
@@ -102,6 +106,10 @@ class PostgresServer:
         if os.geteuid() == 0:  # the server refuses to run as root
             self._as = _unprivileged("PostgreSQL", "postgres")
             os.chown(self.folder, self._as["user"], self._as["group"])  # type: ignore[arg-type]
+        self.certificates = make_certificates(self.folder, _owner(self._as)) if tls else None
+        if self.certificates:
+            files = {"ssl_cert_file": str(self.certificates.server), "ssl_key_file": str(self.certificates.key)}
+            self.settings |= {"ssl": "on", **files}
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._names = count(1)
@@ -236,9 +244,9 @@ class PostgresServer:
 
 
 class MariaDbServer:
-    """One MariaDB server. `durable`: it really writes to the disk, as benches need it."""
+    """One MariaDB server. `durable`: it really writes to the disk, as benches need it. `tls`: it has a certificate."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None, tls: bool = False) -> None:
         self.programs = {name: shutil.which(name) or f"/usr/sbin/{name}" for name in ("mariadbd", "mariadb-install-db")}
         if not all(Path(program).exists() for program in self.programs.values()):
             raise NoServerError(INSTALL_MARIADB)
@@ -249,6 +257,10 @@ class MariaDbServer:
         if os.geteuid() == 0:
             self._as = _unprivileged("MariaDB", "mysql")
             os.chown(self.folder, self._as["user"], self._as["group"])  # type: ignore[arg-type]
+        self.certificates = make_certificates(self.folder, _owner(self._as)) if tls else None
+        if self.certificates:
+            authority, server, key = map(str, self.certificates)
+            self.settings |= {"ssl-ca": authority, "ssl-cert": server, "ssl-key": key}
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._names = count(1)
@@ -366,6 +378,139 @@ class MariaDbServer:
                     return True
             time.sleep(0.02)
         return False
+
+
+class PgBouncer:
+    """A PgBouncer in front of a server. `mode`: transaction or session. `users`: passwords; without, all are let in.
+
+    `tls`: clients must speak TLS. The user `locked`, who needs a password at the server too, must be among `users`.
+    """
+
+    def __init__(
+        self,
+        server: PostgresServer,
+        mode: str = "transaction",
+        *,
+        users: Mapping[str, str] | None = None,
+        tls: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+        if not Path(self.program).exists():
+            raise NoServerError(INSTALL_PGBOUNCER)
+        self.server = server
+        self.port = 0
+        self.folder = Path(tempfile.mkdtemp(prefix="perdure-pool-"))
+        self._as = _unprivileged("PgBouncer", "postgres") if os.geteuid() == 0 else {}
+        owner = _owner(self._as)
+        if owner is not None:
+            os.chown(self.folder, *owner)
+        self.certificates: Certificates | None = make_certificates(self.folder, owner) if tls else None
+        known = dict(users or {"postgres": ""})
+        self._write("users.txt", "".join(f'"{name}" "{password}"\n' for name, password in known.items()))
+        self._settings = {
+            "pool_mode": mode,
+            "auth_type": "trust" if users is None else "scram-sha-256",
+            "auth_file": str(self.folder / "users.txt"),
+            "max_client_conn": "200",
+            "default_pool_size": "20",
+            "listen_addr": "127.0.0.1",
+            "unix_socket_dir": "",
+            "pidfile": str(self.folder / "pooler.pid"),
+            "logfile": str(self.folder / "pooler.log"),
+            **({"client_tls_sslmode": "require"} if tls else {}),
+            **({"client_tls_cert_file": str(self.certificates.server)} if self.certificates else {}),
+            **({"client_tls_key_file": str(self.certificates.key)} if self.certificates else {}),
+            **(settings or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PgBouncer:
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", POOLER_GUARD, "guard", str(self.folder)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        atexit.register(self.close)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", password: str = "") -> str:
+        """The URL of a database (its name, or its URL at the server) through this pooler."""
+        who = f"{user}:{quote(password, safe='')}" if password else user
+        return f"postgresql://{who}@127.0.0.1:{self.port}/{database.rsplit('/', 1)[-1]}"
+
+    def start(self) -> None:
+        """Start, and wait until it takes connections. A new one whose port was snatched takes another."""
+        for attempt in range(5):
+            self.port = self.port or free_port()
+            lines = "".join(
+                f"{name} = {value}\n" for name, value in (self._settings | {"listen_port": self.port}).items()
+            )
+            target = f"host=127.0.0.1 port={self.server.port}"
+            self._write("pooler.ini", f"[databases]\n* = {target}\n\n[pgbouncer]\n{lines}")
+            self._process = subprocess.Popen(
+                [self.program, "-q", str(self.folder / "pooler.ini")],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=self.folder,
+                **self._as,
+            )  # type: ignore[call-overload]
+            if self._await_ready():
+                return
+            log = (self.folder / "pooler.log").read_text()
+            if attempt == 4 or "in use" not in log:
+                raise RuntimeError(f"PgBouncer did not start: {log[-2000:]}")
+            self.port = 0
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it at once; its clients' connections break."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(START_SECONDS)
+        self._process = None
+
+    def close(self) -> None:
+        """End it and remove what it left. May be called again."""
+        atexit.unregister(self.close)
+        self.stop()
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._guard.stdin.write(b"done\n")
+                self._guard.stdin.close()
+            self._guard.wait(START_SECONDS)
+            self._guard = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o600)
+        if (owner := _owner(self._as)) is not None:
+            os.chown(path, *owner)
+
+    def _await_ready(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(OSError):
+                if (self.folder / "pooler.pid").read_text().strip() == str(self._process.pid):
+                    return True  # written once it listens
+            time.sleep(0.01)
+        return False
+
+
+def _owner(options: Mapping[str, object]) -> tuple[int, int] | None:
+    return (int(str(options["user"])), int(str(options["group"]))) if options else None
 
 
 def _unprivileged(server: str, user: str) -> dict[str, object]:
