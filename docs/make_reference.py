@@ -44,7 +44,7 @@ INNER = {
     "Budget": "tree",
     "Encryption": "seal open fingerprints",
     "MemoryStore": "open close put",
-    "Protection": "encoding seal open redacted",
+    "Protection": "encoding seal open redacted redaction",
     "Query": "row_query",
     "Queue": "limit",
     "SyncWorkflow": "run call_child",

@@ -13,6 +13,7 @@ from perdure.clock import SECOND
 from perdure.codec import encode_error
 from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
 from perdure.journal import ATTEMPT, INTENT
+from perdure.redaction import Redaction
 from perdure.retry import delay
 from perdure.scope import BACKOFF, CURRENT, GONE, STARTED, Call
 from perdure.secrets import allowing_secrets
@@ -185,6 +186,16 @@ def failed(run: Run, call: Call, error: BaseException) -> None:
 def give_error(run: Run, call: Call, error: BaseException) -> None:
     """The step's outcome is an error."""
     run.put(call, call.spec.kind, "failed", None, encode_error(error))
+
+
+def hide(
+    redaction: Redaction, call: Call, kind: str, text: str | None, error: str | None
+) -> tuple[str | None, str | None]:
+    """A step's input and error as they are recorded where something is hidden."""
+    if call.spec.kind not in ("step", "checkpoint"):
+        return text, error
+    text = None if text is None else redaction.text(text)
+    return text, None if error is None else redaction.error(error, counts=kind != ATTEMPT)
 
 
 def stopped(run: Run, call: Call) -> None:

@@ -6,7 +6,7 @@ Before a step is entered its place is reserved; when a limit is reached, the ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import fields
 from decimal import Decimal
@@ -19,10 +19,11 @@ from perdure.budget import ATTRIBUTE, Budget
 from perdure.clock import SECOND
 from perdure.codec import checksum
 from perdure.errors import BudgetExceededError
-from perdure.journal import BUDGET, Journal, is_outcome
+from perdure.journal import BUDGET, USAGE, Journal, is_outcome
 from perdure.keys import request_id
 from perdure.records import Request
 from perdure.scope import BACKOFF, OPEN, Call
+from perdure.store import Store
 from perdure.streams import Usage
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ SCHEMA = (
     '"cost":{"anyOf":[{"type":"number"},{"type":"string","pattern":"^[0-9]+(\\\\.[0-9]+)?$"}]},'
     '"tokens":{"type":"integer"},"steps":{"type":"integer"},"time":{"type":"number"}}}]}'
 )
+
+
+PAGE = 500
+"""Entries read together."""
 
 
 class Purse:
@@ -61,6 +66,11 @@ class Purse:
             return f"{elapsed:,.1f} of {limits['time']:,g} seconds"
         return None
 
+    def spent(self, text: str) -> None:
+        """Something was used: by a step, or by a child that ended (which says how many steps it took)."""
+        self.usage = self.usage.plus(text)
+        self.steps += msgspec.json.decode(text).get("steps", 0)
+
     def raised(self, text: str) -> None:
         """Somebody gave new limits (the request's recorded answer)."""
         self.raises += 1
@@ -80,8 +90,8 @@ def purse(run: Run, attributes: Mapping[str, Any], journal: Journal | None) -> P
         for entry in journal.raises:
             made.raised(entry.output or "{}")
         for entry in journal.usage:
-            made.usage = made.usage.plus(entry.output or "{}")
-        made.steps = sum(is_outcome(entry) and entry.kind in ("step", "checkpoint") for entry in journal.entries)
+            made.spent(entry.output or "{}")
+        made.steps += sum(is_outcome(entry) and entry.kind in ("step", "checkpoint") for entry in journal.entries)
     return made
 
 
@@ -102,6 +112,55 @@ def admit(run: Run, purse: Purse, call: Call) -> bool:
     if call.attempt == 1:
         purse.steps += 1
     return True
+
+
+def for_child(run: Run, given: Budget | None) -> dict[str, Any] | None:
+    """The limits that a child starts with: its own, else what its parent has left. Children that run at once share it.
+
+    What the child has used counts for the parent when it ends.
+    """
+    purse = run.purse
+    if given is not None or purse is None:
+        return None if given is None else given.tree()
+    left = dict(purse.limits)
+    elapsed = (run.now() - run.execution.created_at) / SECOND
+    if left["cost"] is not None:
+        left["cost"] = str(max(Decimal(0), Decimal(left["cost"]) - purse.usage.cost))
+    for name, used in (("tokens", purse.usage.tokens), ("steps", purse.steps), ("time", elapsed)):
+        if left[name] is not None:
+            left[name] = max(0, left[name] - used)
+    return left
+
+
+def charge_child(run: Run, purse: Purse, key: str, child: str, then: Callable[[], None]) -> None:
+    """Read what a child that has ended has used, and record it as used here; then go on."""
+    worker = run.worker
+    run.bodies += 1
+
+    def charged(used: list[str] | None, error: BaseException | None) -> None:
+        run.bodies -= 1
+        if run.abandoned:
+            return
+        for text in used or ():
+            run.tell(key, USAGE, "set", 1, text)
+            purse.spent(text)
+        then()
+
+    worker.spawn(worker.insist(lambda: _used(worker.store, child, purse.limits["steps"] is not None)), charged)
+
+
+async def _used(store: Store, child: str, count_steps: bool) -> list[str]:
+    """What a child says that it used, and the steps that it took."""
+    used: list[str] = []
+    steps = seq = 0
+    kinds = (USAGE, "step", "checkpoint") if count_steps else (USAGE,)
+    while entries := await store.tail(child, seq, kinds, PAGE):
+        used += [entry.output or "{}" for entry in entries if entry.kind == USAGE]
+        steps += sum(entry.kind != USAGE and is_outcome(entry) for entry in entries)
+        seq = entries[-1].seq
+    if steps:
+        used.append(msgspec.json.encode({"model": None, "input": 0, "output": 0, "cost": "0", "steps": steps}).decode())
+    return used
 
 
 def _limits(request: Request) -> str | None:

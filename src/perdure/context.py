@@ -43,6 +43,13 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
     def isEnabledFor(self, level: int) -> bool:
         return not self.current.replaying and super().isEnabledFor(level)
 
+    def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
+        redaction = self.current._sequencer.redaction
+        if redaction is not None and self.isEnabledFor(level):
+            words = str(msg)
+            msg, args = redaction.words(words % args if args else words), ()
+        super().log(level, msg, *args, **kwargs)
+
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return f"{self.current.execution_id} {self.current.key or 'workflow'}: {msg}", kwargs
 

@@ -53,6 +53,8 @@ def fail(run: Run, error: BaseException) -> None:
     if isinstance(error, bodies.FATAL):
         return run.worker.give_up(run, error)
     text = encode_error(error)
+    if run.sequencer.redaction is not None:
+        text = run.sequencer.redaction.error(text, counts=True)
 
     record = functools.partial(change, run, Status.FAILED, error=text)
     return stop(run, functools.partial(errands.end_children, run.worker, run, record))

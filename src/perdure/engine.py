@@ -49,6 +49,7 @@ from perdure.stores import open_store
 from perdure.stores.sealed import SealedStore
 from perdure.streams import Live
 from perdure.telemetry import Listener
+from perdure.unawaited import name_unawaited_calls
 from perdure.views import request_view
 from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
@@ -83,7 +84,7 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
             codec = Encryption.from_text(os.environ[KEYS])
         except ValueError as error:
             raise PerdureError(f"{KEYS} holds no keys: {error}") from None
-    return Protection(codec) if isinstance(codec, Encryption) else codec or Protection()
+    return codec if isinstance(codec, Protection) else Protection(codec, hides=False)
 
 
 def _attributes(options: WorkflowOptions) -> str | None:
@@ -192,6 +193,7 @@ class Engine:
             self.watch = Watch(self.store, self.clock, min(poll, 1.0), self._is_local, self._is_near)
             if self._with_worker:
                 self._undo_hooks = install_generator_hooks()
+                name_unawaited_calls()
                 if self._given_build is None:
                     self.build = _build_of(list(self._workflows.values()))
                 self.worker = Worker(
@@ -205,7 +207,7 @@ class Engine:
                     build=self.build,
                     left=self.watch.left,
                     live=self.live,
-                    secrets=self.protection.encryption is not None,
+                    protection=self.protection,
                     resources=Resources(self._factories),
                     listeners=self._listeners,
                 )
@@ -451,8 +453,7 @@ class Engine:
         Gives a `Verified` for each, as they come: would this code block it, and why?
         """
         self._check_open()
-        secrets = self.protection.encryption is not None
-        return verifying.verify(self.store, self._workflows, row_query(query), secrets=secrets)
+        return verifying.verify(self.store, self._workflows, row_query(query), self.protection)
 
     # Schedules ----------------------------------------------------------------------------------------
 

@@ -214,8 +214,8 @@ class Run:
                 execution.created_at,
             ),
         )
-        self.sequencer.arguments = self.workflow.arguments
-        self.sequencer.secrets = self.worker.secrets
+        self.sequencer.arguments, self.sequencer.secrets = self.workflow.arguments, self.worker.secrets
+        self.sequencer.redaction = self.worker.protection.redaction(self.workflow.options_.redact)
 
     # At rest ------------------------------------------------------------------------------------------
 
@@ -294,6 +294,8 @@ class Run:
         self.seq = seq = self.seq + 1
         self.flying += 1
         text = call.input if kind != ATTEMPT else None
+        if self.sequencer.redaction is not None:
+            text, error = bodies.hide(self.sequencer.redaction, call, kind, text, error)
         encoding = "json"
         if (text is not None and len(text) >= BASE_LEAST) or (output is not None and len(output) >= BASE_LEAST):
             text, output, encoding = pack_pair(

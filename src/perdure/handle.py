@@ -17,7 +17,7 @@ from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
 from perdure.records import Execution, Message, Post, Resume, Status, Verdict
 from perdure.retrying import retry
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
-from perdure.views import HistoryEntry, outcome_of, raise_or_value, request_view
+from perdure.views import History, outcome_of, raise_or_value, request_view
 from perdure.watch import MOVING
 from perdure.wishes import cancel, pause
 from perdure.workflow import Workflow
@@ -133,10 +133,10 @@ class Handle(Generic[R]):
         await self.engine._row(self.id)
         return await self.engine.requests(self.id)
 
-    async def history(self) -> list[HistoryEntry]:
-        """Its journal: one entry a durable call, with its intent and failed attempts inside."""
-        await self.engine._row(self.id)
-        return views.history(await self.engine.store.history(self.id))
+    async def history(self) -> History:
+        """Its journal: a list with one entry a durable call, with its intent and failed attempts inside."""
+        row = await self.engine._row(self.id)
+        return views.history(row, await self.engine.store.history(self.id))
 
     async def signal(
         self, name: str, value: Any = None, *, id: str | None = None, by: str | User | None = None

@@ -59,10 +59,23 @@ def nested(
 
 
 async def _run(run: Run, body: Call, call: Call) -> Any:
+    if not isinstance(body.owner, int):
+        return await _go(run, body, call)
+    # A thread waits for this task: it ends with the execution, or the thread would wait for ever.
+    call.task = asyncio.current_task()
+    run.working[call] = None
+    try:
+        return await _go(run, body, call)
+    finally:
+        call.task = None
+        run.working.pop(call, None)
+
+
+async def _go(run: Run, body: Call, call: Call) -> Any:
     if run.abandoned:  # what is recorded is forgotten here already
         raise asyncio.CancelledError
     recorded = run.inner.get(call.key)
-    if recorded is not None and same(recorded.input, call.input):
+    if recorded is not None and same(recorded.input, run.sequencer.shown(call)):
         if recorded.status == "completed":
             return call.spec.decode(recorded.output)
         raise decode_error(recorded.error or "{}")

@@ -31,7 +31,8 @@ def _frames(awaitable: Any) -> Iterator[Any]:
             return
 
 
-def _is_users(path: str) -> bool:
+def is_users(path: str) -> bool:
+    """Is this a file of the user's, neither Perdure's nor asyncio's?"""
     return not path.startswith((_OWN, _ASYNCIO)) and path != _CONTEXTLIB
 
 
@@ -40,7 +41,7 @@ def _locate(task: WorkflowTask) -> tuple[str, str | None]:
     place, key = "an unknown place", None
     for frame in _frames(task.get_coro()):
         code = frame.f_code
-        if _is_users(code.co_filename):
+        if is_users(code.co_filename):
             place = f"{code.co_filename}:{frame.f_lineno}"
         elif code.co_name == "drive":  # a plain function, in a thread of its own
             place = _in_thread(frame.f_locals.get("thread")) or place
@@ -54,7 +55,7 @@ def _in_thread(baton: Any) -> str | None:
     """`file:line` of the innermost frame of the user's in a workflow's thread."""
     frame = sys._current_frames().get(baton.thread.ident) if baton is not None else None
     while frame is not None:
-        if _is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_STANDARD):
+        if is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_STANDARD):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return None

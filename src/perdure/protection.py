@@ -9,7 +9,7 @@ from typing import Any
 
 from perdure import redaction
 from perdure.errors import DecodeError
-from perdure.redaction import DEFAULT_NAMES
+from perdure.redaction import DEFAULT_NAMES, Redact, Redaction
 from perdure.sealing import PREFIX, Encryption
 from perdure.secrets import SECRETS_ALLOWED, allowing_secrets
 
@@ -18,13 +18,17 @@ from perdure.secrets import SECRETS_ALLOWED, allowing_secrets
 class Protection:
     """What an engine does to the texts it writes. By default nothing is encrypted, and secrets are refused.
 
-    `encryption` seals inputs, outputs, errors and snapshots. `names` and `redact` say what is hidden in what is
-    recorded only to be shown, by whoever asks `redacted`; the engine itself redacts nothing that it records yet.
+    `encryption` seals inputs, outputs, errors and snapshots. `names` (words in the names of arguments and members) and
+    `redact` (`redact(name, value)` gives what is shown) say what is `"***"` in what is recorded only to be looked at:
+    the inputs of steps, the errors of attempts that were tried again, tracebacks, the log. What replay needs is never
+    hidden: a workflow's input, outcomes, answers, messages. An engine that is given no `Protection` hides nothing
+    there, unless the workflow has `redact=`.
     """
 
     encryption: Encryption | None = None
     names: frozenset[str] = DEFAULT_NAMES
     redact: Callable[[str, Any], Any] | None = None
+    hides: bool = True
 
     def encoding(self) -> AbstractContextManager[None]:
         """A block, with the tasks started in it, in which values are encoded for this engine.
@@ -48,6 +52,17 @@ class Protection:
             words = f"{column} of {key} in {execution_id} is encrypted, and this engine has no keys"
             raise DecodeError(words, execution_id=execution_id, key=key)
         return text
+
+    def redaction(self, more: Redact | None) -> Redaction | None:
+        """What an execution hides whose workflow has `redact=more`: a function, or further names. None: nothing."""
+        if not self.hides and more is None:
+            return None
+        names, functions = set(self.names), [] if self.redact is None else [self.redact]
+        if callable(more):
+            functions.append(more)
+        elif more is not None:
+            names.update(more)
+        return Redaction(names, functions)
 
     def redacted(self, tree: Any) -> Any:
         """What of a JSON-like tree may be shown. Never raises."""

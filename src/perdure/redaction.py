@@ -5,10 +5,14 @@ Pure: works on what `json.loads` makes of a recorded text. Never used on what re
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
+
+Redact = Callable[[str, Any], Any] | Iterable[str]
+"""`redact(name, value)` gives what is shown; or further names."""
 
 HIDDEN = "***"
 DEFAULT_NAMES = frozenset(
@@ -92,3 +96,68 @@ def _is_secret(name: str, names: frozenset[str]) -> bool:
 def _names(word: str, wanted: str) -> bool:
     forms = (wanted, wanted + "s")
     return word in forms or (len(wanted) >= _ENDS_WORDS and word.endswith(forms))
+
+
+# What is recorded only to be looked at ----------------------------------------------------------------------
+
+
+class Redaction:
+    """What one execution hides, before they are written: in the inputs of its steps, in the errors of attempts that did
+    not count, in tracebacks and in its log. Never in what replay needs.
+
+    `names`: as for `redact`. `functions`: each is asked in turn, as `redact` asks one.
+    """
+
+    __slots__ = ("_after_names", "_functions", "_names")
+
+    def __init__(self, names: Iterable[str], functions: Sequence[Callable[[str, Any], Any]] = ()) -> None:
+        self._names = frozenset(name.lower() for name in names)
+        self._functions = tuple(functions)
+        words = "|".join(sorted(map(re.escape, self._names), key=len, reverse=True)) or r"(?!)"
+        self._after_names = re.compile(
+            rf"(?i)(\b[\w-]*(?:{words})s?\b[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;)\]}}]+)"
+        )
+
+    def text(self, text: str) -> str:
+        """A recorded JSON text without its secrets; the same one for the same input, so that replay may compare."""
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError):
+            return json.dumps(HIDDEN)
+        shown = redact(tree, self._names, self._ask if self._functions else None)
+        return text if shown == tree else json.dumps(shown, separators=(",", ":"))
+
+    def words(self, text: str) -> str:
+        """Prose without what follows a secret's name: `password=***`, `token: ***`."""
+        return str(self._after_names.sub(rf"\1{HIDDEN}", text))
+
+    def error(self, text: str, *, counts: bool) -> str:
+        """A recorded error. Of one that `counts` (an outcome, which replay raises again) only the traceback is told."""
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        for name in ("traceback",) if counts else tuple(tree):
+            if name != "type":
+                tree[name] = self._worded(self._ask(name, tree[name]))
+        return json.dumps(tree, separators=(",", ":"))
+
+    def _worded(self, tree: Any) -> Any:
+        if isinstance(tree, str):
+            return self.words(tree)
+        if isinstance(tree, list):
+            return [self._worded(item) for item in tree]
+        if isinstance(tree, dict):
+            return {n: v if n == "type" else self._worded(redact({n: v}, self._names)[n]) for n, v in tree.items()}
+        return tree
+
+    def _ask(self, name: str, value: Any) -> Any:
+        for function in self._functions:
+            try:
+                value = function(name, value)
+            except Exception:
+                # The user's code, which must not cost the record.
+                return HIDDEN
+            if not isinstance(value, _JSON):
+                return HIDDEN
+        return value

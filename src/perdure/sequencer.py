@@ -29,6 +29,7 @@ from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
 from perdure.records import Entry
+from perdure.redaction import Redaction
 from perdure.scope import CURRENT, GONE, OPEN, Call, Scope
 from perdure.secrets import SECRETS_ALLOWED
 
@@ -89,6 +90,7 @@ class Sequencer:
         self.repeats: dict[str, int] = {}
         self.window = Window()
         self.secrets = False  # may secrets be recorded?
+        self.redaction: Redaction | None = None
         self.arguments: Any = None  # those of the workflow
         self.missing: tuple[str, set[str]] | None = None
         self.cursor = 0
@@ -226,20 +228,30 @@ class Sequencer:
         """The arguments changed (R8): noted, unless they were swapped with another call or must be exact."""
         assert self.journal is not None
         recorded = self.journal.whole_input(entry) or ""
+        asked = self.shown(call)
+        if recorded == asked:  # what is hidden in one is hidden in the other
+            return True
         try:
-            if call.spec.normalize(recorded) == call.input:
+            if self._hidden(call.spec.normalize(recorded)) == asked:
                 return True
         except PerdureError:
             pass  # today's types cannot read it: it differs, which is what this asks
         if call.spec.on_change == "exact":
             return False
         for other in self.journal.entries:
-            if same(other.input, call.input) and other.key != entry.key and _name_of(other.key) == _name_of(entry.key):
+            if same(other.input, asked) and other.key != entry.key and _name_of(other.key) == _name_of(entry.key):
                 return False
         logger.warning("%s: the arguments of %s differ from the recorded ones; going on", self.id, call.key)
         if f"{NOTE}:{entry.seq}" not in self.journal.local:
             self.notes.append(f"{NOTE}:{entry.seq}")
         return True
+
+    def shown(self, call: Call) -> str:
+        """A call's input as it is recorded: without what is hidden."""
+        return self._hidden(call.input) if call.spec.kind in ("step", "checkpoint") else str(call.input)
+
+    def _hidden(self, text: str) -> str:
+        return text if self.redaction is None else self.redaction.text(text)
 
     def _mismatch(self, entry: Entry, matched: Entry | None) -> JournalMismatchError:
         asked = describe(self) or "nothing"
@@ -248,7 +260,7 @@ class Sequencer:
         if call is not None and _family(call.spec.kind) != _family(entry.kind) and entry.kind not in (INTENT, ATTEMPT):
             what = f"the code asks it as a {call.spec.kind}: {asked}"
         elif call is not None:
-            what += f": recorded {_short(entry.input)}, now {_short(call.input)}; {asked}"
+            what += f": recorded {_short(entry.input)}, now {_short(self.shown(call))}; {asked}"
         last = f"entry {matched.seq}, {matched.key}" if matched is not None else "none"
         return JournalMismatchError(
             f"entry {entry.seq} is {entry.key} ({entry.kind}), but {what}. The last entry that matched: {last}."

@@ -241,7 +241,7 @@ def entries(run: Run) -> None:
         elif item.kind != PROGRESS or last[item.key] is item:
             run.tell(item.key, item.kind, "set", item.attempt, item.text)
             if item.kind == USAGE and run.purse is not None:
-                run.purse.usage = run.purse.usage.plus(item.text)
+                run.purse.spent(item.text)
     if batch:
         _stream(run, batch)
 

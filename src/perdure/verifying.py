@@ -20,6 +20,7 @@ from perdure.journal import RECEIVE, fold
 from perdure.keys import child_id
 from perdure.loop import install_generator_hooks
 from perdure.places import open_calls, places
+from perdure.protection import Protection
 from perdure.records import ENDED, Entry, Execution, Inbox, Query, Status
 from perdure.scope import Call
 from perdure.secrets import allowing_secrets
@@ -72,11 +73,8 @@ def open_only(query: Query) -> Query | None:
     return replace(query, status=wanted) if wanted else None
 
 
-async def verify(store: Store, workflows: Workflows, query: Query, *, secrets: bool = False) -> AsyncIterator[Verified]:
-    """Replay what the query finds and has not ended; one `Verified` for each, as they come. See `Engine.verify`.
-
-    `secrets`: may secrets be recorded, as they may where the engine encrypts?
-    """
+async def verify(store: Store, workflows: Workflows, query: Query, protection: Protection) -> AsyncIterator[Verified]:
+    """Replay what the query finds and has not ended; one `Verified` for each, as they come. See `Engine.verify`."""
     wanted = open_only(query)
     if wanted is None:
         return
@@ -92,7 +90,7 @@ async def verify(store: Store, workflows: Workflows, query: Query, *, secrets: b
             for n in range(0, len(known), AT_ONCE):
                 async for row, journal, inbox in _read(store, known[n : n + AT_ONCE]):
                     workflow = workflows[row.workflow, row.version]
-                    yield await _called_back(_Replay(row, workflow, journal, inbox, secrets).look)
+                    yield await _called_back(_Replay(row, workflow, journal, inbox, protection).look)
             cursor = page.cursor
             if cursor is None:
                 return
@@ -174,7 +172,7 @@ class _Watched(Sequencer):
             before = self.journal.whole_input(entry)
             place = open_calls(self).get(call.key, "an unknown place")
             self.changed.append(
-                f"the arguments of {call.key} ({place}) were {_short(before)}, now {_short(call.input)}:"
+                f"the arguments of {call.key} ({place}) were {_short(before)}, now {_short(self.shown(call))}:"
                 " what is recorded stands"
             )
         return same
@@ -184,13 +182,19 @@ class _Replay:
     """One execution, begun as `executor.Run.begin` does it, with nowhere to write to."""
 
     def __init__(
-        self, row: Execution, workflow: Workflow[..., Any], journal: Journal, inbox: Inbox | None, secrets: bool
+        self,
+        row: Execution,
+        workflow: Workflow[..., Any],
+        journal: Journal,
+        inbox: Inbox | None,
+        protection: Protection,
     ) -> None:
         self._row = row
         self._workflow = workflow
         self._journal = journal
         self._inbox = inbox
-        self._secrets = secrets
+        self._secrets = protection.encryption is not None
+        self._redaction = protection.redaction(workflow.options_.redact)
         self._warnings: list[str] = []
 
     def look(self) -> Verified:
@@ -244,6 +248,7 @@ class _Replay:
         )
         sequencer.arguments = workflow.arguments
         sequencer.secrets = self._secrets
+        sequencer.redaction = self._redaction
         sequencer.changed = []
         coroutine = workflow.run(args, kwargs)
         if workflow.options_.timeout is not None:

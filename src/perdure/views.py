@@ -133,8 +133,27 @@ def _entry(entry: Entry, unpacker: Unpacker | None = None) -> HistoryEntry:
     )
 
 
-def history(entries: list[Entry]) -> list[HistoryEntry]:
-    """A journal as one entry a durable call, in the order of their outcomes; what is open comes last."""
+class History(list[HistoryEntry]):
+    """A journal as one entry a durable call, in the order of their outcomes; what is open comes last.
+
+    It carries what was recorded, so that `perdure.testing.replay` may run today's code on it.
+    """
+
+    def __init__(self, execution: Execution, journal: list[Entry]) -> None:
+        super().__init__()
+        self.execution = execution
+        self.journal = journal
+
+
+def history(execution: Execution, entries: list[Entry]) -> History:
+    """The journal of an execution as people read it."""
+    result = History(execution, entries)
+    result += told(entries)
+    return result
+
+
+def told(entries: list[Entry]) -> list[HistoryEntry]:
+    """Entries as people read them."""
     inside: dict[str, list[HistoryEntry]] = {}
     result: list[HistoryEntry] = []
     unpacker = unpacker_of(entries)

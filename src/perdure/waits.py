@@ -11,6 +11,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from perdure import budgets, errands
+from perdure.budget import ATTRIBUTE
 from perdure.codec import CODEC, REFUSED, checksum, encode_error
 from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
@@ -184,13 +185,25 @@ def _child(run: Run, call: Call) -> None:
         parent_id=run.id,
         parent_key=call.key,
         started_by=options.by or parent.started_by,
-        attributes=parent.attributes if options.attributes is None else CODEC.encode(dict(options.attributes)),
+        attributes=_attributes(run, options),
         build=run.build,
         created_at=now,
         updated_at=now,
     )
     run.put(call, INTENT, "open", f'"{spec.kind}"', None)
     run.worker.create(execution, functools.partial(_child_created, run, call))
+
+
+def _attributes(run: Run, options: Any) -> str | None:
+    """What a child is found by: its own attributes, else those of its parent; and its budget."""
+    limits = budgets.for_child(run, options.budget)
+    if limits is None and options.attributes is None:
+        return run.execution.attributes
+    given = options.attributes
+    attributes = dict(CODEC.decode(run.execution.attributes or "{}") if given is None else given)
+    if limits is not None:
+        attributes[ATTRIBUTE] = limits
+    return CODEC.encode(attributes, path="attributes")
 
 
 def _child_created(run: Run, call: Call, verdict: Verdict, error: BaseException | None) -> None:
@@ -227,6 +240,12 @@ def _child_ended(run: Run, call: Call, row: Execution) -> None:
     run.children.pop(row.id, None)
     if not (_is_readable(run, row.output) and _is_readable(run, row.error)):
         return None
+    if run.purse is not None:
+        return budgets.charge_child(run, run.purse, call.key, row.id, functools.partial(_child_gave, run, call, row))
+    return _child_gave(run, call, row)
+
+
+def _child_gave(run: Run, call: Call, row: Execution) -> None:
     if row.status == Status.COMPLETED:
         return run.put(call, call.spec.kind, "completed", row.output, None)
     error = row.error

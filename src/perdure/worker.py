@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from perdure import endings
 from perdure.carrier import Carriers
 from perdure.claims import Claims
 from perdure.clock import Clock
@@ -25,6 +26,7 @@ from perdure.committer import Committer, Created
 from perdure.errors import LeaseLostError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
+from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import (
     ENDED,
@@ -79,7 +81,7 @@ class Worker:
         build: str,
         left: Callable[[str, Change | None], None],
         live: Live,
-        secrets: bool = False,
+        protection: Protection | None = None,
         resources: Resources | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
@@ -111,7 +113,8 @@ class Worker:
         self.wakeups = Wakeups(clock, self._due)
         self.notify_left = left
         self.live = live
-        self.secrets = secrets
+        self.protection = protection or Protection(hides=False)
+        self.secrets = self.protection.encryption is not None
         self.listeners = tuple(listeners)
         self.resources = resources or Resources({})
         self.thread = threading.get_ident()
@@ -179,7 +182,10 @@ class Worker:
             await asyncio.to_thread(self.heartbeat.stop)
         if self.registered:
             try:
-                await self.store.release(self.record.id, self.record.epoch)
+                if self.fatal is None:
+                    await self.store.release(self.record.id, self.record.epoch)
+                else:  # what brought the process down counts as a crash of its execution, which so stays its own
+                    await self.store.declare_dead(self.record.id, anyway=True)
             except PerdureError as error:
                 logger.warning("worker %s could not sign off: %s; its lease will run out", self.record.id, error)
         self.carriers.close()
@@ -200,14 +206,17 @@ class Worker:
 
         `onward`: nobody else has seen the error yet; it leaves through the event loop.
         """
+        if run.suspect:  # now it is known what kills them
+            return run.block(endings.crash_loop(run.execution))
         self.fatal = error
         self.draining = True
-        logger.critical("worker %s stops: %r in a step; what ran is not recorded and runs again", self.record.id, error)
+        logger.critical("worker %s stops: %s raised %r; it counts as a crash of it", self.record.id, run.id, error)
         run.abandon()
         self.runs.pop(run.id, None)
         self.notify_left(run.id, None)
         if onward:
             self.loop.call_soon(_raise, error)
+        return None
 
     def is_going_down(self) -> bool:
         """Is this worker leaving, or its event loop being shut down?"""

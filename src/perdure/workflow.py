@@ -21,6 +21,7 @@ from perdure.clock import Duration, from_datetime, micros
 from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
+from perdure.redaction import Redact
 from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
@@ -350,6 +351,7 @@ class WorkflowOptions:
     timeout: int | None = None
     signal: Signal | None = None
     budget: Budget | None = None
+    redact: Redact | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -535,6 +537,14 @@ class _WorkflowDecorator:
         return _make_workflow(function, self.settings)
 
 
+def _redact_of(given: Any) -> Redact | None:
+    if given is None or callable(given):
+        return given  # type: ignore[no-any-return]
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"redact= is a function or a list of names, not {given!r}")
+    return tuple(given)
+
+
 def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) or not callable(function):
         raise TypeError(f"{function!r}: a workflow is a function that returns its result")
@@ -545,6 +555,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         queue=settings.get("queue"),
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
         budget=settings.get("budget"),
+        redact=_redact_of(settings.get("redact")),
     )
     _check_name(options.name)
     if options.on_change not in ("strict", "exact"):
@@ -568,6 +579,7 @@ def workflow(
     queue: str | None = None,
     timeout: Duration | None = None,
     budget: Budget | None = None,
+    redact: Redact | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a durable workflow: an `async def`, or a plain one that calls what is in `perdure.sync`.
@@ -579,6 +591,9 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
     `name` (default: the function's qualified name) and `version` identify it in the database.
     `on_change="exact"`: any call with other arguments in a replay is a mismatch.
     `timeout`: seconds or a timedelta from its start, over all crashes and waits, then it fails with `TimeoutError`.
-    `budget`: what its steps may use before somebody is asked.
+    `budget`: what its steps may use before somebody is asked. `redact`: names of arguments and members (besides
+    password, token, key and their kin), or a function `redact(name, value)` that gives what is shown: so are the inputs
+    of its steps, the errors of attempts that did not count, tracebacks and its log recorded. What replay needs (its own
+    input, outcomes, answers) is never hidden.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)

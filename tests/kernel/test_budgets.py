@@ -44,6 +44,18 @@ async def at_once(n: int) -> list[int]:
     return await gather(*[think(k) for k in range(n)])
 
 
+@workflow
+async def spends(rounds: int) -> int:
+    for n in range(rounds):
+        await think(n)
+    return rounds
+
+
+@workflow(budget=Budget(cost=2, steps=5))
+async def has_children(rounds: int) -> list[int]:
+    return [await spends(2) for _ in range(rounds)]
+
+
 async def question(handle: Any) -> Any:
     outcome = await handle.outcome()
     assert isinstance(outcome, Waiting)
@@ -133,3 +145,28 @@ def test_a_budget_that_makes_no_sense_is_refused() -> None:
     for settings in ({"tokens": "x"}, {"tokens": -5}, {"steps": 1.5}, {"cost": "abc"}, {"cost": -1}, {"time": -1}):
         with pytest.raises(ValueError, match=r"number|negative"):
             Budget(**settings)  # type: ignore[arg-type]
+
+
+async def test_what_children_use_counts_for_their_parent_and_they_begin_with_what_it_has_left() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[has_children, spends]) as engine:
+        handle = await engine.start(has_children.options(execution_id="p"), 3)
+        request = await question(handle)  # two children took four steps for 2.0: the third has nothing left
+        assert request.execution_id == "p/spends#3" and "cost 0 of 0" in request.message
+        assert (await handle.usage()).cost == Decimal("2.0")
+    async with Engine(store, workflows=[has_children, spends]) as engine:  # elsewhere it is known too
+        await engine.answer(request.id, {"cost": 10, "steps": 10})
+        assert await engine.get("p").result() == [2, 2, 2]
+        assert (await engine.get("p").usage()).cost == Decimal("3.0")
+
+
+async def test_a_child_may_have_a_budget_of_its_own() -> None:
+    async with Engine("memory://", workflows=[gives, spends]) as engine:
+        handle = await engine.start(gives.options(execution_id="g"))
+        request = await question(handle)
+        assert request.execution_id == "g/spends#1" and "1 of 1 steps" in request.message
+
+
+@workflow(budget=Budget(steps=100))
+async def gives() -> int:
+    return await spends.options(budget=Budget(steps=1))(3)

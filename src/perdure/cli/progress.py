@@ -14,7 +14,7 @@ from perdure.cli.session import Session
 from perdure.cli.words import columns, cut, error_words, one_line, plain, to_json, took, when
 from perdure.journal import ATTEMPT, LOCAL, TIMER, is_outcome
 from perdure.records import Entry
-from perdure.views import HistoryEntry, history
+from perdure.views import HistoryEntry, told
 
 SPINNER = "|/-\\"
 LONGEST = 100
@@ -131,7 +131,7 @@ def seen(entry: Entry) -> HistoryEntry | None:
     """An entry as it is told: outcomes, failed attempts and new timers; None for what only replay needs."""
     if not (counts(entry) or entry.kind == ATTEMPT or (entry.kind == TIMER and entry.status == "set")):
         return None
-    view = history([entry])[0]
+    view = told([entry])[0]
     return view.attempts[0] if view.attempts else view
 
 

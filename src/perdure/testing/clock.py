@@ -14,6 +14,7 @@ from perdure.clock import SECOND, Duration, micros
 START = 1_767_225_600 * SECOND  # 2026-01-01T00:00:00Z
 SETTLE = 40
 LOOKS = 200
+IDLE_LOOKS = 8
 
 
 class _Alarm:
@@ -41,6 +42,7 @@ class Clock:
         self._alarms: list[tuple[int, int, _Alarm]] = []
         self._ordinal = itertools.count()
         self._looked = start
+        self._idle_looks = 0
         self._random = random.Random(seed)
 
     def now(self) -> int:
@@ -96,6 +98,22 @@ class Clock:
         if callback is not None:
             asyncio.get_running_loop().call_soon(callback)  # never inside the task that lets time pass
         return True
+
+    def leap(self) -> bool:
+        """Go to the next alarm, past regular looks (polling) after a few of them; False if there is none."""
+        first = self.next_alarm()
+        if first is None:
+            return False
+        if not self._alarms[0][2].lazily:
+            self._idle_looks = 0
+            return self.step()
+        self._idle_looks += 1
+        wanted = [when for when, _, alarm in self._alarms if alarm.callback is not None and not alarm.lazily]
+        if wanted and self._idle_looks > IDLE_LOOKS:
+            until = min(wanted)
+            while self._alarms[0][0] < until and self._alarms[0][2].lazily:
+                heapq.heapreplace(self._alarms, (until, next(self._ordinal), self._alarms[0][2]))
+        return self.step()
 
     async def advance(self, duration: Duration) -> None:
         """Let time pass, and everything that becomes due in it happen, in order.
