@@ -376,3 +376,21 @@ async def test_what_is_looked_for_all_the_time_is_found_by_index(store: Postgres
         for table in ("workflow_executions", "step_executions", "approval_requests", "messages"):
             assert f"Seq Scan on {table}" not in plan, f"{name}\n{plan}"
     await connection.close()
+
+
+async def test_who_only_looks_makes_no_tables(postgres_url: str) -> None:
+    store = PostgresStore(postgres_url)
+    store.creates = False
+    with pytest.raises(SchemaVersionError, match="no tables of Perdure.*db init"):
+        await store.open()
+    await store.close()
+    other = PostgresStore(postgres_url)
+    assert all(new for _, new in await _created(other))
+
+
+async def _created(store: PostgresStore) -> list[tuple[str, bool]]:
+    await store._pool.open()
+    try:
+        return await store.migrate()
+    finally:
+        await store.close()

@@ -500,3 +500,14 @@ async def test_a_list_of_what_was_created_at_one_instant_goes_on(scene: Scene) -
             if cursor is None:
                 break
         assert seen == sorted((scene.id(f"n{n:03}") for n in range(25)), reverse=order == "newest")
+
+
+async def test_an_idle_worker_says_that_its_file_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(tmp_path / "gone.db")
+    await store.open()
+    os.rename(tmp_path / "gone.db", tmp_path / "moved.db")
+    with pytest.raises(StoreUnavailableError, match="was deleted or replaced while it was open"):
+        await store.suspects(1)
+    os.rename(tmp_path / "moved.db", tmp_path / "gone.db")
+    assert await store.suspects(1) == []
+    await store.close()

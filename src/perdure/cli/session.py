@@ -118,6 +118,8 @@ def existing(store: Store) -> Store:
         raise click.ClickException(
             f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
         )
+    if hasattr(store, "creates"):
+        store.creates = False  # a server's database is there, but may be empty
     return store
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from perdure.clock import SystemClock, from_datetime, micros
-from perdure.errors import CommitUnknownError, DecodeError, PerdureError
+from perdure.errors import CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
     Batch,
@@ -36,6 +36,7 @@ from perdure.records import (
 )
 from perdure.stores import mysql_schema
 from perdure.stores.columns import read_entries, read_records
+from perdure.stores.migrations import NO_TABLES
 from perdure.stores.mysql_address import read_address
 from perdure.stores.mysql_claims import Wanted, claim
 from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or_null, values
@@ -54,6 +55,8 @@ class MysqlStore(MysqlReads):
     threaded = True
     poll = 0.5
     lease: float | None = None
+    creates = True
+    """An empty database gets its tables by `open`."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self._address = read_address(url)
@@ -70,6 +73,8 @@ class MysqlStore(MysqlReads):
         await self._pool.open()
         async with self._pool.session() as session:
             if await mysql_schema.needs_first(session, self.url):
+                if not self.creates:
+                    raise SchemaVersionError(NO_TABLES.format(self.url))
                 await mysql_schema.migrate(session, self.url)
             else:
                 await mysql_schema.check(session, self.url)

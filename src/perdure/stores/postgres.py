@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.clock import SystemClock, from_datetime, micros
-from perdure.errors import BadBatchError, CommitUnknownError, DecodeError, PerdureError
+from perdure.errors import BadBatchError, CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
     Answer,
@@ -46,6 +46,7 @@ from perdure.records import (
 )
 from perdure.stores import postgres_schema
 from perdure.stores.columns import read_entries, read_records
+from perdure.stores.migrations import NO_TABLES
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
 from perdure.stores.postgres_claims import Wanted, claim_judged
@@ -75,6 +76,8 @@ class PostgresStore:
     threaded = True
     poll = 0.5
     lease: float | None = None
+    creates = True
+    """An empty database gets its tables by `open`."""
 
     def __init__(
         self, url: str, *, pool: Any = None, pool_size: int = 10, statement_cache_size: int | None = None
@@ -93,6 +96,8 @@ class PostgresStore:
         await self._pool.open()
         async with self._pool.connection() as connection:
             if await postgres_schema.is_empty(connection):
+                if not self.creates:
+                    raise SchemaVersionError(NO_TABLES.format(self.url))
                 await postgres_schema.migrate(connection, self.url)
             else:
                 await postgres_schema.check(connection, self.url)

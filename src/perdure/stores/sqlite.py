@@ -153,6 +153,7 @@ class SqliteStore(SqliteReads):
             return heart.transaction(lambda: heart.run("renew_lease", values).rowcount == 1), now
 
     async def suspects(self, worker: int) -> list[int]:
+        self._db.check_file()  # a worker without anything to write would not notice
         live = await self._read(lambda: read_records(WorkerRecord, self._db.run("live_workers")))
         self._take_turns(live)
         return [row.id for row in live if row.id != worker and self._seems_dead(row)]

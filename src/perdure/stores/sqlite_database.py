@@ -63,6 +63,14 @@ class Database:
             return None
         return found.st_dev, found.st_ino
 
+    def check_file(self) -> None:
+        """Raise if the file is another one now: SQLite would go on with one that has no name any more."""
+        if self._identity() != self._file:
+            raise StoreUnavailableError(
+                f"{self.path} was deleted or replaced while it was open: nothing more is read from it or recorded."
+                " Put the file back if it was moved away; else start this process again"
+            )
+
     def close(self) -> None:
         self.connection.close()
 
@@ -84,10 +92,7 @@ class Database:
         Raises `Busy` at once where the lock is held, `CommitUnknownError` where COMMIT itself failed.
         """
         connection, sql = self.connection, self.sql
-        if self._identity() != self._file:  # SQLite would go on writing into a file that has no name any more
-            raise StoreUnavailableError(
-                f"{self.path} was deleted or replaced while it was open: nothing more is recorded"
-            )
+        self.check_file()
         try:
             connection.execute(sql["begin"])
             try:

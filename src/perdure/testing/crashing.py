@@ -213,7 +213,7 @@ class _Trial:
 
     async def _live(self, store: _MortalStore, clock: Clock, given: dict[str, Any]) -> Outcome | None:
         engine = Engine(
-            store,  # type: ignore[arg-type]
+            store,
             clock=clock,
             workflows=self.workflows,
             resources=self.resources,

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+NO_TABLES = (
+    "{} has no tables of Perdure, and whoever only looks makes none: `perdure db init` does, and so does the first"
+    " program that runs something there"
+)
+
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _OLDEST_WRITER = re.compile(r"^-- oldest writer: *(\d+) *$", re.MULTILINE)
 _TABLE = re.compile(r"^create table (\w+)", re.MULTILINE)
