@@ -381,7 +381,7 @@ async def test_what_is_looked_for_all_the_time_is_found_by_index(store: Postgres
 async def test_who_only_looks_makes_no_tables(postgres_url: str) -> None:
     store = PostgresStore(postgres_url)
     store.creates = False
-    with pytest.raises(SchemaVersionError, match="no tables of Perdure.*db init"):
+    with pytest.raises(SchemaVersionError, match=r"no tables of Perdure.*db init"):
         await store.open()
     await store.close()
     other = PostgresStore(postgres_url)
