@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -16,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 import msgspec
 
 from perdure import bulk, schedules, verifying
-from perdure.budget import ATTRIBUTE
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import (
@@ -31,11 +28,13 @@ from perdure.handle import Handle
 from perdure.housekeeping import Housekeeping
 from perdure.keys import check_execution_id
 from perdure.loop import install_generator_hooks
+from perdure.outbox import Outbox
 from perdure.outcome import OpenRequest, User
 from perdure.protection import Protection
 from perdure.queues import Queue
-from perdure.records import Answer, Execution, Page, Request, Schedule, Verdict
+from perdure.records import Answer, Execution, Outgoing, Page, Request, Schedule, Verdict
 from perdure.records import Query as RowQuery
+from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
 from perdure.schedules import ScheduleView
 from perdure.schema import check
@@ -53,7 +52,7 @@ from perdure.unawaited import name_unawaited_calls
 from perdure.views import request_view
 from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
-from perdure.workflow import REGISTRY, Workflow, WorkflowOptions
+from perdure.workflow import Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,20 +63,6 @@ KEYS = "PERDURE_ENCRYPTION_KEYS"
 """The environment's variable with the keys (`ID:KEY,ID:KEY`) of an engine that is given no codec."""
 
 
-def _registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[str, int], Workflow[..., Any]]:
-    found: dict[tuple[str, int], Workflow[..., Any]] = {}
-    candidates = [w for known in REGISTRY.values() for w in known] if workflows is None else workflows
-    for made in candidates:
-        other = found.get(made.identity)
-        if other is not None and other.function is not made.function:
-            raise AlreadyExistsError(
-                f"two workflows are named {made.name!r} version {made.version}: {other.source} and {made.source}."
-                " Name one of them otherwise, or give the engine workflows=[...]"
-            )
-        found[made.identity] = made
-    return found
-
-
 def _protection(codec: Protection | Encryption | None) -> Protection:
     if codec is None and os.environ.get(KEYS):
         try:
@@ -85,22 +70,6 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
         except ValueError as error:
             raise PerdureError(f"{KEYS} holds no keys: {error}") from None
     return codec if isinstance(codec, Protection) else Protection(codec, hides=False)
-
-
-def _attributes(options: WorkflowOptions) -> str | None:
-    attributes = dict(options.attributes or {})
-    if options.budget is not None:
-        attributes[ATTRIBUTE] = options.budget.tree()
-    return CODEC.encode(attributes, path="attributes") if attributes or options.attributes is not None else None
-
-
-def _build_of(workflows: Sequence[Workflow[..., Any]]) -> str:
-    """A digest of the files that hold these workflows: tells one deploy from another."""
-    digest = hashlib.sha256()
-    for path in sorted({w.source.rsplit(":", 1)[0] for w in workflows}):
-        with suppress(OSError):
-            digest.update(Path(path).read_bytes())
-    return digest.hexdigest()[:12]
 
 
 class Engine:
@@ -175,13 +144,14 @@ class Engine:
         self._submit: Worker | None = None
         self.worker: Worker | None = None
         self.watch: Watch
+        self._outbox = Outbox(self.store, self.clock, self._came)
 
     # Opening ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
         if self._open:
             raise PerdureError("this engine is open already")
-        self._workflows = _registered(self._given)
+        self._workflows = registered(self._given)
         try:
             if isinstance(self.clock, SystemClock):
                 self.clock.loop = asyncio.get_running_loop()
@@ -195,7 +165,7 @@ class Engine:
                 self._undo_hooks = install_generator_hooks()
                 name_unawaited_calls()
                 if self._given_build is None:
-                    self.build = _build_of(list(self._workflows.values()))
+                    self.build = build_of(list(self._workflows.values()))
                 self.worker = Worker(
                     self.store,
                     self.clock,
@@ -210,6 +180,7 @@ class Engine:
                     protection=self.protection,
                     resources=Resources(self._factories),
                     listeners=self._listeners,
+                    outbox=self._outbox,
                 )
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
@@ -251,6 +222,7 @@ class Engine:
         try:
             if self._chores is not None:
                 await self._chores.end()
+            await self._outbox.close()
             for worker in (self.worker, self._submit):
                 if worker is not None:
                     await worker.leave()
@@ -278,8 +250,24 @@ class Engine:
         """Start an execution; returns once that is durable.
 
         The same id, workflow and input again is the same execution. Raises `AlreadyExistsError` if the id belongs to
-        another one, `EncodeError` for an argument that cannot be recorded, `StoreUnavailableError`.
+        another one, `EncodeError` for an argument that cannot be recorded, `StoreUnavailableError`. With
+        `options(connection=)` it returns at once, and the execution is started when your transaction is committed.
         """
+        execution = self._execution(workflow, args, kwargs)
+        options = workflow.options_
+        handle: Handle[Any] = Handle(self, execution.id, workflow)
+        if options.connection is not None:
+            await self._outbox.put(options.connection, await self._outgoing(workflow, execution))
+            return handle
+        if await self._create(execution) == Verdict.EXISTS:
+            await self._check_same(execution, whatever_input=options.signal is not None)
+        if options.signal is not None:
+            signal = options.signal
+            await handle.signal(signal.name, signal.value, id=signal.id, by=options.by)
+        return handle
+
+    def _execution(self, workflow: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Execution:
+        """The row of what is to be started."""
         self._check_open()
         if not isinstance(workflow, Workflow):
             raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
@@ -289,13 +277,11 @@ class Engine:
         if problem is not None:
             raise ValueError(f"{problem}: {execution_id!r:.100}")
         with self.protection.encoding():
-            text, _ = workflow.arguments.bind(args, kwargs)
-        return await self._start(workflow, execution_id, text)
-
-    async def _start(self, workflow: Workflow[..., Any], execution_id: str, text: str) -> Handle[Any]:
-        options = workflow.options_
+            text, _ = workflow.arguments.bind(tuple(args), kwargs)
+        if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
+            self._workflows.update(registered(None))
         now = self.clock.now()
-        execution = Execution(
+        return Execution(
             id=execution_id,
             workflow=options.name,
             version=options.version,
@@ -305,19 +291,43 @@ class Engine:
             checksum=checksum(text, None, None),
             wake_at=options.wake_at if options.delay is None else now + options.delay,
             started_by=options.by,
-            attributes=_attributes(options),
+            attributes=attributes_of(options),
+            build=self.build,
             created_at=now,
             updated_at=now,
         )
-        if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
-            self._workflows.update(_registered(None))
-        if await self._create(execution) == Verdict.EXISTS:
-            await self._check_same(execution, whatever_input=options.signal is not None)
-        handle: Handle[Any] = Handle(self, execution_id, workflow)
-        if options.signal is not None:
-            signal = options.signal
-            await handle.signal(signal.name, signal.value, id=signal.id, by=options.by)
-        return handle
+
+    # In users' own transactions -----------------------------------------------------------------------
+
+    async def _outgoing(self, workflow: Workflow[..., Any], execution: Execution) -> Sequence[Outgoing]:
+        """What a start writes into a transaction of the user's."""
+        options, signal = workflow.options_, workflow.options_.signal
+        if options.execution_id is not None and await self.store.get([execution.id]):
+            await self._check_same(execution, whatever_input=signal is not None)
+        rows = [self.store.outgoing(execution, any_input=signal is not None)]
+        if signal is not None:
+            sent = self.get(execution.id)._message(signal.name, signal.value, signal.id, options.by)
+            rows.append(self.store.outgoing(sent))
+        return rows
+
+    def _came(self, execution_id: str) -> None:
+        """Something of the outbox was delivered to this execution."""
+        if self.worker is not None:
+            self.worker.backlog = True
+        self._hint(execution_id)
+
+    async def outbox(self, *, limit: int = 1000) -> Sequence[Outgoing]:
+        """What was started or sent with `connection=` in committed transactions and is not delivered.
+
+        Those with `refused` say why they cannot be, and stay until they are dismissed; the others are due.
+        """
+        return await self.store.outbox(limit)
+
+    async def dismiss(self, *rows: Outgoing) -> int:
+        """Forget what was refused (see `outbox`). Gives how many rows that were."""
+        return await self.store.dismiss([row.id for row in rows])
+
+    # Starting -----------------------------------------------------------------------------------------
 
     async def _create(self, execution: Execution) -> Verdict:
         """Have an execution recorded. Gives OK or EXISTS."""
@@ -379,6 +389,8 @@ class Engine:
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and wait for its result."""
+        if workflow.options_.connection is not None:
+            raise ValueError("run() waits for the end, which comes after your COMMIT: with connection= use start()")
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
 
@@ -406,8 +418,10 @@ class Engine:
         return [request_view(row) for row in rows]
 
     async def _row(self, execution_id: str) -> Execution:
+        await self._outbox.look_for(execution_id)
         row = await self._rows.get(execution_id)
         if row is None:
+            self._outbox.check_started(execution_id)
             raise NotFoundError(f"there is no execution {execution_id} in {self.store.url}", execution_id=execution_id)
         return row
 

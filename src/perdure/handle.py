@@ -139,28 +139,44 @@ class Handle(Generic[R]):
         return views.history(row, await self.engine.store.history(self.id))
 
     async def signal(
-        self, name: str, value: Any = None, *, id: str | None = None, by: str | User | None = None
+        self,
+        name: str,
+        value: Any = None,
+        *,
+        id: str | None = None,
+        by: str | User | None = None,
+        connection: Any = None,
     ) -> None:
-        """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended."""
+        """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended.
+
+        `connection`: yours, to the engine's database (see `Workflow.options`); the message is part of the transaction
+        that is open there, and delivered once you have committed. Whether the execution is there, and has not ended, is
+        found out then: what cannot be delivered is logged and listed by `Engine.outbox`.
+        """
         engine = self.engine
         engine._check_open()
-        with engine.protection.encoding():
-            text = CODEC.encode(value, path="value")
-        message = Message(
-            id=f"{self.id}:{id}" if id is not None else new_id(engine.clock),
-            execution_id=self.id,
-            name=name,
-            value=text,
-            checksum=checksum(text),
-            sent_by=_name(by),
-            created_at=engine.clock.now(),
-        )
+        message = self._message(name, value, id, by)
+        if connection is not None:
+            return await engine._outbox.put(connection, [engine.store.outgoing(message)])
         receipt = await engine.store.deliver(Post(message), engine.clock.now())
         if receipt.verdict == Verdict.GONE:
             await engine._row(self.id)
         if receipt.verdict == Verdict.ENDED:
             raise PerdureError(f"{self.id} has ended: {name!r} was not delivered", execution_id=self.id)
         engine._hint(self.id)
+
+    def _message(self, name: str, value: Any, id: str | None, by: str | User | None) -> Message:
+        with self.engine.protection.encoding():
+            text = CODEC.encode(value, path="value")
+        return Message(
+            id=f"{self.id}:{id}" if id is not None else new_id(self.engine.clock),
+            execution_id=self.id,
+            name=name,
+            value=text,
+            checksum=checksum(text),
+            sent_by=_name(by),
+            created_at=self.engine.clock.now(),
+        )
 
     async def cancel(self, *, reason: str | None = None, by: str | User | None = None) -> Outcome:
         """Cancel it and all its children; returns its end once that is durable (it may have ended before)."""

@@ -389,6 +389,31 @@ class Page:
     cursor: str | None
 
 
+# Somebody's own transactions ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A row of `outbox`: a start or a message that somebody wrote in a transaction of their own, not yet delivered.
+
+    `kind`: "start" or "message". `content`: ASCII JSON text. `refused`: why it cannot be delivered; such a row stays.
+    """
+
+    kind: str
+    execution_id: str
+    content: str
+    id: int = 0
+    refused: str | None = None
+    created_at: int = 0
+
+
+class Folded(NamedTuple):
+    """What became of a row of `outbox`: OK or REPEAT, and it is gone; else it stays, with the reason in `refused`."""
+
+    row: Outgoing
+    verdict: Verdict
+
+
 # Queues and schedules -------------------------------------------------------------------------------------
 
 

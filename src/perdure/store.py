@@ -21,7 +21,7 @@ was recorded), `DecodeError` for a damaged row. Everything else is a defect.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from perdure.records import (
@@ -29,8 +29,11 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Inbox,
     Limit,
+    Message,
+    Outgoing,
     Page,
     Query,
     Receipt,
@@ -92,6 +95,10 @@ class Insight(Protocol):
         """Workers that are live, and those declared dead that still own executions."""
         ...
 
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        """What was written in somebody's own transaction and is not delivered: refused ones, and the next, by id."""
+        ...
+
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         """Executions by `created_at` and id (newest first, or `order="oldest"`), at most `limit`.
 
@@ -99,6 +106,10 @@ class Insight(Protocol):
         `since` is included, `until` is not. (Last here, as its name hides the type in this class.)
         """
         ...
+
+
+Same = Callable[[Execution, Execution], bool]
+"""Whether the first of two executions of one id asks for what the second one is."""
 
 
 class Store(Insight, Protocol):
@@ -112,6 +123,9 @@ class Store(Insight, Protocol):
 
     threaded: bool
     """Heartbeats come from a thread of their own, so that a busy event loop is not taken for dead."""
+
+    own_transactions: bool
+    """It is a database in which others have transactions: `outgoing` and `fold` have a meaning."""
 
     poll: float
     """Seconds between two regular looks for work, where nobody says otherwise."""
@@ -245,6 +259,28 @@ class Store(Insight, Protocol):
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         """Bring something to an execution, in a transaction of its own, under the lock of its row."""
+        ...
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        """The row of `outbox` that asks for a start or for a message, for somebody's own transaction.
+
+        Nothing is written here. `any_input`: an execution of that id may have another input. Raises `PerdureError`
+        where the store is no database that others write to.
+        """
+        ...
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        """Deliver what the committed rows of `outbox` ask for, by id, at most `limit` of them.
+
+        In one transaction each is carried out and removed: a start makes the execution unless its id is taken (OK,
+        or REPEAT if `same` says so of it and of what is there), a message is delivered (OK, REPEAT). What cannot be
+        (EXISTS, ENDED, GONE) stays, with the reason in `refused`, and is not looked at again. A row that another
+        worker holds is passed over, and so is what comes after it for the same execution.
+        """
+        ...
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        """Remove refused rows of `outbox`. Gives how many there were."""
         ...
 
     async def prune(self, ids: Sequence[str]) -> list[str]:

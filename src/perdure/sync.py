@@ -30,7 +30,7 @@ from perdure.engine import Engine as AsyncEngine
 from perdure.errors import PerdureError
 from perdure.handle import Handle as AsyncHandle
 from perdure.outcome import OpenRequest, Outcome, User
-from perdure.records import Page, Status
+from perdure.records import Outgoing, Page, Status
 from perdure.schedules import ScheduleView
 from perdure.search import Query
 from perdure.sequencer import NOTHING
@@ -213,8 +213,28 @@ class Engine:
             raise
 
     def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
-        """See `perdure.Engine.start`."""
+        """See `perdure.Engine.start`. With `options(connection=)` your thread writes, on a sync connection."""
+        if workflow.options_.connection is not None:
+            return self._start_in_transaction(workflow, args, kwargs)
         return Handle(self, self.wait(self.engine.start(workflow, *args, **kwargs)))
+
+    def _start_in_transaction(self, workflow: Workflow[..., Any], args: Any, kwargs: Any) -> Handle[Any]:
+        execution = self.engine._execution(workflow, args, kwargs)
+        self._put(workflow.options_.connection, self.wait(self.engine._outgoing(workflow, execution)))
+        return Handle(self, AsyncHandle(self.engine, execution.id, workflow))
+
+    def _put(self, connection: Any, rows: Sequence[Outgoing]) -> None:
+        assert self._loop is not None
+        self.engine._outbox.put_now(connection, rows)
+        self._loop.call_soon_threadsafe(self.engine._outbox.wrote, rows)
+
+    def outbox(self, *, limit: int = 1000) -> Sequence[Outgoing]:
+        """See `perdure.Engine.outbox`."""
+        return self.wait(self.engine.outbox(limit=limit))
+
+    def dismiss(self, *rows: Outgoing) -> int:
+        """See `perdure.Engine.dismiss`."""
+        return self.wait(self.engine.dismiss(*rows))
 
     def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and wait for its result."""
@@ -336,9 +356,18 @@ class Handle(Generic[R]):
         """See `perdure.Handle.usage`."""
         return self._engine.wait(self.handle.usage())
 
-    def signal(self, name: str, value: Any = None, **options: Any) -> None:
-        """See `perdure.Handle.signal`."""
+    def signal(self, name: str, value: Any = None, *, connection: Any = None, **options: Any) -> None:
+        """See `perdure.Handle.signal`. With `connection=` your thread writes, on a sync connection."""
+        if connection is not None:
+            return self._signal_in_transaction(connection, name, value, **options)
         self._engine.wait(self.handle.signal(name, value, **options))
+
+    def _signal_in_transaction(
+        self, connection: Any, name: str, value: Any, id: str | None = None, by: str | User | None = None
+    ) -> None:
+        engine = self._engine.engine
+        engine._check_open()
+        self._engine._put(connection, [engine.store.outgoing(self.handle._message(name, value, id, by))])
 
     def cancel(self, **options: Any) -> Outcome:
         """See `perdure.Handle.cancel`."""

@@ -26,6 +26,7 @@ from perdure.committer import Committer, Created
 from perdure.errors import LeaseLostError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
+from perdure.outbox import Outbox
 from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import (
@@ -84,6 +85,7 @@ class Worker:
         protection: Protection | None = None,
         resources: Resources | None = None,
         listeners: Sequence[Listener] = (),
+        outbox: Outbox | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -117,6 +119,7 @@ class Worker:
         self.secrets = self.protection.encryption is not None
         self.listeners = tuple(listeners)
         self.resources = resources or Resources({})
+        self.outbox = outbox
         self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
         self._refreshing = False
@@ -440,6 +443,8 @@ class Worker:
                     logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
             if self.runs or self.claims.doubtful:
                 await self.claims.look_at_own()
+            if self.outbox is not None:
+                await self.outbox.look()
         await self.claims.take_over()
 
     # What executions ask of their worker ------------------------------------------------------------------

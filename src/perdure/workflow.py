@@ -352,6 +352,7 @@ class WorkflowOptions:
     signal: Signal | None = None
     budget: Budget | None = None
     redact: Redact | None = None
+    connection: Any = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -465,12 +466,17 @@ class Workflow(Generic[P, R]):
         attributes: Mapping[str, Any] = ...,  # type: ignore[assignment]
         signal: Signal = ...,  # type: ignore[assignment]
         budget: Budget = ...,  # type: ignore[assignment]
+        connection: Any = ...,
     ) -> Workflow[P, R]:
         """A copy with settings for one execution and the same signature.
 
         `execution_id`: at most 255 bytes; the same id, workflow and input is the same execution.
         `delay` (seconds or timedelta) or `at` (a datetime): not before then. `priority`: high first.
         `signal`: a message for it, also if it is there already. `budget`: another one than the workflow's.
+        `connection`: yours, to the engine's database (of asyncpg, psycopg, SQLAlchemy, sqlite3, aiosqlite, asyncmy,
+        aiomysql, pymysql, Django). The start is part of the transaction that is open there: it happens once you have
+        committed, or never. That a connection is to another database, where no worker looks, nobody can tell. A sync
+        connection blocks the event loop for as long as one insert takes.
         """
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
         if "delay" in given:

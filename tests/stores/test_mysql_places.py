@@ -222,8 +222,8 @@ async def test_ids_compare_byte_for_byte_whatever_the_database_has(store: MysqlS
 
 
 def test_mysql_s_collation_is_put_in_the_place_of_mariadb_s() -> None:
-    text = load_migrations("mysql")[0].text
-    statements = text.split("engine = innodb")[1:]
+    texts = [migration.text for migration in load_migrations("mysql")]
+    statements = [part for text in texts for part in text.split("engine = innodb")[1:]]
     assert len(statements) == len(TABLES)
     assert all(part.startswith(f" default charset = utf8mb4 collate = {COLLATION} ") for part in statements)
     assert COLLATION_OF_MYSQL.endswith("_bin")

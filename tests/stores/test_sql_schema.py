@@ -47,6 +47,7 @@ BESIDES = [
     "insert into rollback_actions values ("
     "'%s', 0, 1, 'step#1', 'undo', 'planned', 1, null, null, 'json', 0, null, null, null)",
     "insert into payload_chunks values ('%s', 'd', 'x', 'json')",
+    "insert into outbox (kind, execution_id, content, refused) values ('start', '%s', '{}', 'it exists')",
 ]
 OF_AN_EXECUTION = [
     "workflow_executions",
@@ -57,6 +58,7 @@ OF_AN_EXECUTION = [
     "rollback_actions",
     "messages",
     "payload_chunks",
+    "outbox",
 ]
 
 Run = Callable[[Iterable[str]], Awaitable[list[Any]]]
@@ -93,7 +95,7 @@ def first_schema(dialect: str) -> list[str]:
 
 async def all_is_as_it_was_and_works(store: SqliteStore | PostgresStore, run: Run) -> None:
     versions = await run(["select version, oldest_writer from schema_versions order by version"])
-    assert versions == [(1, 1), (2, 1)]
+    assert versions == [(1, 1), (2, 1), (3, 1)]
     await run([EXECUTION % "written since", ENTRY % "written since"])
     ids = ["old", "written since"]
     for row in (await store.get(ids)).values():
@@ -127,10 +129,10 @@ async def test_an_older_postgres_database_is_brought_up_to_date_when_it_is_asked
     run = postgres_runner(postgres_url)
     await run(first_schema("postgres"))
     store = PostgresStore(postgres_url)
-    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 2"):
+    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 3"):
         await store.open()
     created = [name for name, new in await store.migrate() if new]
-    assert created == ["schedules", "queues"]
+    assert created == ["schedules", "queues", "outbox"]
     await store.open()
     await all_is_as_it_was_and_works(store, run)
     await store.close()

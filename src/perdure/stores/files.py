@@ -20,8 +20,11 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Inbox,
     Limit,
+    Message,
+    Outgoing,
     Page,
     Query,
     Receipt,
@@ -31,9 +34,11 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
+from perdure.store import Same
 from perdure.stores.files_crew import Crew
 from perdure.stores.files_folder import Folder, enter_folder, leave_folder
 from perdure.stores.files_rows import WatchedStore
+from perdure.stores.outgoing import no_transactions
 from perdure.stores.patience import Busy, patiently
 from perdure.stores.presence import Presence, process_token
 
@@ -54,6 +59,7 @@ class FileStore:
 
     inline = True
     threaded = False
+    own_transactions = False
     poll = 0.25
     lease: float | None = None
 
@@ -208,6 +214,18 @@ class FileStore:
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         return await self._write(lambda memory: memory.deliver(delivery, now))
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        raise no_transactions(self.url)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        return []
+
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        return []
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        return 0
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
         return await self._write(lambda memory: memory.prune(ids))

@@ -25,9 +25,11 @@ from perdure.records import (
     Entry,
     Execution,
     Expiry,
+    Folded,
     Inbox,
     Limit,
     Message,
+    Outgoing,
     Post,
     Receipt,
     Resume,
@@ -40,7 +42,9 @@ from perdure.records import (
     WorkerRecord,
     is_legal,
 )
+from perdure.store import Same
 from perdure.stores.memory_rows import MemoryRows, oldest_first
+from perdure.stores.outgoing import no_transactions
 
 
 class MemoryStore(MemoryRows):
@@ -49,6 +53,7 @@ class MemoryStore(MemoryRows):
     url = "memory://"
     inline = True
     threaded = False
+    own_transactions = False
     poll = 0.25
     lease: float | None = None
 
@@ -463,6 +468,18 @@ class MemoryStore(MemoryRows):
         row.ended_at = now if status in ENDED else None
 
     # Pruning and schedules ------------------------------------------------------------------------
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        raise no_transactions(self.url)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        return []
+
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        return []
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        return 0
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
         removed = [id for id in dict.fromkeys(ids) if self._is_over(id)]

@@ -23,9 +23,11 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Inbox,
     Limit,
     Message,
+    Outgoing,
     Receipt,
     Request,
     Schedule,
@@ -34,7 +36,8 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.stores import mysql_schema
+from perdure.store import Same
+from perdure.stores import mysql_schema, outgoing
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.mysql_address import read_address
@@ -43,6 +46,7 @@ from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or
 from perdure.stores.mysql_commits import read_back, record
 from perdure.stores.mysql_deliver import deliver, prune
 from perdure.stores.mysql_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.mysql_outbox import MysqlOutbox
 from perdure.stores.mysql_reads import MysqlReads
 from perdure.stores.mysql_sessions import CommitSession, HeartbeatSessions, Pool, in_words, new_gate, past_deadlocks
 from perdure.stores.signal import Signal
@@ -53,6 +57,7 @@ class MysqlStore(MysqlReads):
 
     inline = False
     threaded = True
+    own_transactions = True
     poll = 0.5
     lease: float | None = None
     creates = True
@@ -63,6 +68,7 @@ class MysqlStore(MysqlReads):
         self.url = self._address.shown
         gate = new_gate(self._address)
         super().__init__(Pool(self._address, gate, pool_size))
+        self._outbox = MysqlOutbox(self._pool)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
@@ -232,6 +238,23 @@ class MysqlStore(MysqlReads):
             return []
         async with self._pool.session() as session:
             return await past_deadlocks(lambda: prune(session, ids))
+
+    # Somebody's own transactions --------------------------------------------------------------------
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        return outgoing.write(item, any_input=any_input)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        folded = await outgoing.fold_all(self._outbox, limit, same)
+        if folded:
+            self._signal.fire()
+        return folded
+
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        return await self._outbox.rows(limit)
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        return await self._outbox.dismiss(ids)
 
     # Schedules ------------------------------------------------------------------------------------
 

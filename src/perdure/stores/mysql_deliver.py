@@ -32,7 +32,17 @@ from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
 from perdure.stores.mysql_sessions import Result, Session
 
 # The decisions are found by their requests.
-_OF_AN_EXECUTION = ("decisions", "requests", "entries", "snapshots", "actions", "messages", "chunks", "executions")
+_OF_AN_EXECUTION = (
+    "decisions",
+    "requests",
+    "entries",
+    "snapshots",
+    "actions",
+    "messages",
+    "chunks",
+    "refusals",
+    "executions",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +100,30 @@ async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
 
 async def _post(session: Session, message: Message) -> Receipt:
     id = message.execution_id
-    _, rows, known = await session.run(SQL["begin"], fill("standing", id=id), fill("has_message", id=message.id))
+    verdict, writing = await look_at_post(session, message, SQL["begin"])
+    if not writing:
+        return await _refuse(session, Receipt(verdict, None if verdict is Verdict.GONE else id))
+    try:
+        await session.run(*writing, SQL["commit"])
+    except DRIVER_ERRORS as error:
+        if error_code(error) != DUPLICATE:
+            raise
+        return Receipt(Verdict.REPEAT, id)  # sent to two executions at once
+    return Receipt(Verdict.OK, id)
+
+
+async def look_at_post(session: Session, message: Message, *first: str) -> tuple[Verdict, list[str]]:
+    """Inside a transaction: what becomes of a message, under the lock of its execution, and what then is to be said."""
+    id = message.execution_id
+    looks = fill("standing", id=id), fill("has_message", id=message.id)
+    *_, rows, known = await session.run(*first, *looks)
     standing = _standing(rows)
     if standing is None:
-        return await _refuse(session, Receipt(Verdict.GONE))
+        return Verdict.GONE, []
     if known.value:
-        return await _refuse(session, Receipt(Verdict.REPEAT, id))
+        return Verdict.REPEAT, []
     if standing.status in ENDED:
-        return await _refuse(session, Receipt(Verdict.ENDED, id))
+        return Verdict.ENDED, []
     insert = fill(
         "insert_message",
         id=message.id,
@@ -108,13 +134,7 @@ async def _post(session: Session, message: Message) -> Receipt:
         ordinal=standing.nudges + 1,
         sent_by=message.sent_by,
     )
-    try:
-        await session.run(insert, _nudge(id), SQL["commit"])
-    except DRIVER_ERRORS as error:
-        if error_code(error) != DUPLICATE:
-            raise
-        return Receipt(Verdict.REPEAT, id)  # sent to two executions at once
-    return Receipt(Verdict.OK, id)
+    return Verdict.OK, [insert, _nudge(id)]
 
 
 async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:

@@ -28,6 +28,7 @@ TABLES = (
     "schema_versions",
     "schedules",
     "queues",
+    "outbox",
 )
 # Byte for byte, and with the spaces at the end: the same by two names.
 COLLATION = "utf8mb4_nopad_bin"

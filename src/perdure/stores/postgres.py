@@ -26,9 +26,11 @@ from perdure.records import (
     Entry,
     Execution,
     Expiry,
+    Folded,
     Inbox,
     Limit,
     Message,
+    Outgoing,
     Page,
     Post,
     Query,
@@ -44,7 +46,8 @@ from perdure.records import (
     Wish,
     WorkerRecord,
 )
-from perdure.stores import postgres_schema
+from perdure.store import Same
+from perdure.stores import outgoing, postgres_schema
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.paging import cursor_after, read_cursor
@@ -60,6 +63,7 @@ from perdure.stores.postgres_columns import (
     read_verdicts,
 )
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.postgres_outbox import PostgresOutbox
 from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.signal import Signal
@@ -74,6 +78,7 @@ class PostgresStore:
 
     inline = False
     threaded = True
+    own_transactions = True
     poll = 0.5
     lease: float | None = None
     creates = True
@@ -86,6 +91,7 @@ class PostgresStore:
         self.url = self._address.shown
         gate = Gate(self._address)
         self._pool = Pool(self._address, gate, pool, pool_size)
+        self._outbox = PostgresOutbox(self._pool)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
@@ -288,6 +294,23 @@ class PostgresStore:
             await connection.fetch(SQL["lock_family"], cut.execution_id)
             values = (*cut.entry, cut.fence, cut.from_seq, cut.checksum)
             return _receipt(cut.execution_id, await connection.fetchval(SQL["deliver_cut"], *values))
+
+    # Somebody's own transactions --------------------------------------------------------------------
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        return outgoing.write(item, any_input=any_input)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        folded = await outgoing.fold_all(self._outbox, limit, same)
+        if folded:
+            self._signal.fire()
+        return folded
+
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        return await self._outbox.rows(limit)
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        return await self._outbox.dismiss(ids)
 
     # Pruning and schedules ------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def _pack(entries: Sequence[Entry], separator: str) -> list[str] | None:
 
 def pack_creates(batch: Batch) -> list[Any]:
     """The parameters of `commit_creates`."""
-    return [batch.worker, batch.epoch, batch.token, _json(batch.creates)]
+    return [batch.worker, batch.epoch, batch.token, pack_records(batch.creates)]
 
 
 def pack_changes(batch: Batch) -> list[Any]:
@@ -66,7 +66,7 @@ def pack_changes(batch: Batch) -> list[Any]:
         *pack_entries(batch.entries, batch.token),
         sorted({change.execution_id for change in batch.changes} | parents),
         batch.token,
-        _json(batch.changes),
+        pack_records(batch.changes),
         batch.now,
     ]
 
@@ -75,8 +75,8 @@ def pack_batch(batch: Batch) -> list[Any]:
     """The parameters of `commit_batch`."""
     return [
         *pack_changes(batch),
-        _json(batch.creates),
-        _json(_with_closed(batch)),
+        pack_records(batch.creates),
+        pack_records(_with_closed(batch)),
         batch.closes,
         [id for id, _ in batch.takes],
         [seq for _, seq in batch.takes],
@@ -98,7 +98,8 @@ def _with_closed(batch: Batch) -> list[Request]:
     ]
 
 
-def _json(records: Sequence[object]) -> str:
+def pack_records(records: Sequence[object]) -> str:
+    """Records of one kind as one parameter. Raises `BadBatchError`."""
     if not records:
         return "[]"
     try:

@@ -23,6 +23,7 @@ TABLES = (
     "schema_versions",
     "schedules",
     "queues",
+    "outbox",
 )
 
 

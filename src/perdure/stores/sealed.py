@@ -22,9 +22,11 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Inbox,
     Limit,
     Message,
+    Outgoing,
     Page,
     Post,
     Query,
@@ -35,7 +37,8 @@ from perdure.records import (
     Verdicts,
 )
 from perdure.sealing import Encryption
-from perdure.store import Store
+from perdure.store import Same, Store
+from perdure.stores.outgoing import asks_for
 
 
 class SealedStore:
@@ -189,6 +192,16 @@ class SealedStore:
             if receipt.verdict is Verdict.DECIDED and receipt.request.answer == answer.value:
                 receipt.verdict = Verdict.REPEAT
         return receipt
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        sealed = self._sealed_message(item) if isinstance(item, Message) else self._sealed_execution(item)
+        return self._store.outgoing(sealed, any_input=any_input)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        # No two sealed texts are equal: whether a start repeats another is told by the opened ones.
+        return await self._store.fold(
+            limit, lambda wanted, there: (same or asks_for)(*map(self._opened_execution, (wanted, there)))
+        )
 
     async def put_schedule(self, schedule: Schedule) -> None:
         await self._store.put_schedule(self._sealed_schedule(schedule))

@@ -23,6 +23,7 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Limit,
     Receipt,
     Schedule,
@@ -31,24 +32,26 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
+from perdure.store import Same
 from perdure.stores.patience import Busy
 from perdure.stores.presence import Presence, process_token
 from perdure.stores.signal import Signal
 from perdure.stores.sqlite_claims import Wanted, find
 from perdure.stores.sqlite_database import Database, Translating, warn_of_reset_bug
 from perdure.stores.sqlite_deliver import deliver, prune
-from perdure.stores.sqlite_reads import SqliteReads
+from perdure.stores.sqlite_outbox import SqliteOutbox
 from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 
 __all__ = ["Busy", "SqliteStore"]
 
 
-class SqliteStore(SqliteReads):
+class SqliteStore(SqliteOutbox):
     """An SQLite file, in WAL mode, durable at each commit. `path` is relative to the current folder, or absolute."""
 
     inline = True
     threaded = True
+    own_transactions = True
     poll = 0.25
     lease: float | None = None
 
@@ -333,6 +336,12 @@ class SqliteStore(SqliteReads):
         if receipt.verdict is Verdict.OK:
             self._signal.fire()
         return receipt
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        folded = await super().fold(limit, same)
+        if folded:
+            self._signal.fire()
+        return folded
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
         return await self._transaction(lambda: prune(self._db, ids))

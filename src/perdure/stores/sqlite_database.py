@@ -36,18 +36,19 @@ TABLES = (
     "payload_chunks",
     "schema_versions",
     "schedules",
+    "outbox",
 )
 
 
 class Database:
-    """A connection. Its statements are addressed by their names in `sqlite.sql` and `sqlite_reads.sql`.
+    """A connection. Its statements are addressed by their names in the files `sqlite*.sql`.
 
     `timeout` is how many seconds a statement waits for another process's lock, blocking its thread.
     """
 
     def __init__(self, path: str, *, timeout: float = 0.0) -> None:
         self.path = path
-        self.sql = load_queries("sqlite") | load_queries("sqlite_reads")
+        self.sql = load_queries("sqlite") | load_queries("sqlite_reads") | load_queries("sqlite_outbox")
         with Translating(path):
             self.connection = sqlite3.connect(
                 path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256

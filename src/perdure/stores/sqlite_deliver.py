@@ -28,7 +28,17 @@ from perdure.stores.sqlite_rows import entry_row, read_records, to_json
 from perdure.stores.timestamps import to_text
 
 # The decisions are found by their requests.
-_OF_AN_EXECUTION = ("decisions", "requests", "entries", "snapshots", "actions", "messages", "chunks", "executions")
+_OF_AN_EXECUTION = (
+    "decisions",
+    "requests",
+    "entries",
+    "snapshots",
+    "actions",
+    "messages",
+    "chunks",
+    "refusals",
+    "executions",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,11 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Folded,
     Inbox,
     Limit,
+    Message,
+    Outgoing,
     Page,
     Query,
     Receipt,
@@ -27,7 +30,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.store import Store
+from perdure.store import Same, Store
 from perdure.testing.history import Buried, Claimed, Delivered, History, Left, Recorded, Told
 from perdure.testing.lives import KilledError, Life, VirtualLoop
 
@@ -63,6 +66,7 @@ class FaultyStore:
 
     url = "memory://"
     threaded = False
+    own_transactions = False
     lease: float | None = None
 
     def __init__(
@@ -272,6 +276,21 @@ class FaultyStore:
 
         receipt: Receipt = await self._ask(act, loses=True)
         return receipt
+
+    def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
+        return self.store.outgoing(item, any_input=any_input)
+
+    async def fold(self, limit: int, same: Same | None = None) -> list[Folded]:
+        folded: list[Folded] = await self._ask(lambda: self.store.fold(limit, same), loses=True)
+        return folded
+
+    async def outbox(self, limit: int = 1000) -> list[Outgoing]:
+        found: list[Outgoing] = await self._ask(lambda: self.store.outbox(limit))
+        return found
+
+    async def dismiss(self, ids: Sequence[int]) -> int:
+        number: int = await self._ask(lambda: self.store.dismiss(ids), loses=True)
+        return number
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
         removed: list[str] = await self._ask(lambda: self.store.prune(ids), loses=True)

@@ -347,6 +347,10 @@ delete from messages where execution_id in %(ids)s;
 -- Their large values.
 delete from payload_chunks where execution_id in %(ids)s;
 
+-- name: prune_refusals
+-- What was refused about executions that are removed.
+delete from outbox where refused is not null and execution_id in %(ids)s;
+
 -- name: prune_executions
 -- They themselves.
 delete from workflow_executions where id in %(ids)s;

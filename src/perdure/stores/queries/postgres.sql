@@ -387,6 +387,8 @@ with over as materialized (
     delete from messages where execution_id = any(array(select id from over))
 ), chunks as (
     delete from payload_chunks where execution_id = any(array(select id from over))
+), refusals as (
+    delete from outbox where refused is not null and execution_id = any(array(select id from over))
 ), removed as (
     delete from workflow_executions where id = any(array(select id from over))
 )
