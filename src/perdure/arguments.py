@@ -39,6 +39,7 @@ class Arguments:
     __slots__ = (
         "_coders",
         "_function",
+        "_head",
         "_high",
         "_high_alone",
         "_keywords",
@@ -78,6 +79,8 @@ class Arguments:
         self._high = len(positional)
         self._rest = next((p.name for p in self._parameters if p.kind is Parameter.VAR_POSITIONAL), None)
         self._named_rest = next((p.name for p in self._parameters if p.kind is Parameter.VAR_KEYWORD), None)
+        # What the text of a call begins with if it gives the first parameter alone.
+        self._head = f"{{{quote(positional[0].name)}:" if positional else ""
         # -1: positional arguments alone never make a call.
         self._high_alone = self._high if self._required.issubset(self.names[: self._high]) else -1
 
@@ -89,6 +92,15 @@ class Arguments:
         """
         bound: dict[str, Any] | None = None
         if not kwargs and self._low <= len(args) <= self._high_alone:
+            if len(args) == 1:
+                value = args[0]
+                kind = type(value)
+                if kind in self._positional[0][1]:
+                    if kind is int:
+                        if -0x8000000000000000 <= value <= 0xFFFFFFFFFFFFFFFF:
+                            return f"{self._head}{value}}}", True
+                    elif kind is str and value.isascii():
+                        return f"{self._head}{quote(value)}}}", True
             bound = {}
             scalar = True
             for (name, scalars), value in zip(self._positional, args):  # noqa: B905 - defaults are left out

@@ -49,7 +49,7 @@ def enter(run: Run, call: Call) -> None:
 
 
 def start(run: Run, call: Call) -> None:
-    """Run an attempt of a step's body."""
+    """Run an attempt of a step's body. Most end here, without having suspended."""
     spec = call.spec
     call.state = STARTED
     call.run = run
@@ -65,7 +65,11 @@ def start(run: Run, call: Call) -> None:
             coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
     except Exception as error:
         return failed(run, call, error)
-    _launch(run, call, coroutine, finished)
+    outcome = run.carriers.start(coroutine, call)
+    if outcome.__class__ is not tuple:
+        return _suspended(run, call, outcome, finished)
+    ok, value = outcome
+    return _succeeded(run, call, value) if ok else failed(run, call, value)
 
 
 _NO_KWARGS: dict[str, Any] = {}
@@ -83,15 +87,18 @@ async def filled(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:
-    outcome = run.worker.carriers.start(coroutine, call)
-    if outcome.__class__ is tuple:
-        ok, value = outcome
-        if ok:
-            done(run, call, None, value)
-            return
-        return failed(run, call, value)
-    task = outcome
-    assert isinstance(task, asyncio.Task)
+    outcome = run.carriers.start(coroutine, call)
+    if outcome.__class__ is not tuple:
+        return _suspended(run, call, outcome, done)
+    ok, value = outcome
+    if ok:
+        done(run, call, None, value)
+    else:
+        failed(run, call, value)
+
+
+def _suspended(run: Run, call: Call, task: Any, done: Any) -> None:
+    """The body goes on as a task."""
     run.bodies += 1
     run.working[call] = None
     call.task = task
@@ -156,7 +163,7 @@ def finished(run: Run, call: Call, task: Any, value: Any) -> None:
 
 def _succeeded(run: Run, call: Call, value: Any) -> None:
     try:
-        if run.worker.secrets:
+        if run.secrets:
             with allowing_secrets():
                 text, call.value = call.spec.returns.record(value, "result")
         else:

@@ -21,41 +21,64 @@ _enter_task = _tasks._enter_task
 _leave_task = _tasks._leave_task
 
 
+DONE: Any = object()
+"""What a driver yields when a body has ended."""
+
+
 @types.coroutine
-def _relay(coroutine: Coroutine[Any, Any, Any], got: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that already yielded `got`."""
+def _drive(carrier: Carrier) -> Generator[Any, Any, None]:
+    """Runs one body after the other: is sent a coroutine and its scope, yields what that yields, then `DONE`."""
+    coroutine, call = yield
     while True:
+        token = CURRENT.set(call)
         try:
-            value = yield got
+            carrier.value = yield from coroutine
+            carrier.ok = True
+        except GeneratorExit:
+            raise
         except BaseException as error:
-            try:
-                got = coroutine.throw(error)
-            except StopIteration as end:
-                return end.value
-        else:
-            try:
-                got = coroutine.send(value)
-            except StopIteration as end:
-                return end.value
+            carrier.value = error
+            carrier.ok = False
+        CURRENT.reset(token)
+        coroutine = call = token = None
+        coroutine, call = yield DONE
 
 
 class Carrier:
     """One waiting task."""
 
-    __slots__ = ("context", "coroutine", "gate", "got", "task")
+    __slots__ = ("context", "driver", "gate", "got", "ok", "task", "value")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: contextvars.Context) -> None:
         self.context = base.copy()
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
-        self.got: Any = None
+        self.got: Any = DONE
+        self.ok = False
+        self.value: Any = None
+        self.driver: Any = _drive(self)
+        self.driver.send(None)
         self.gate = loop.create_future()
-        self.task: asyncio.Task[Any] = asyncio.Task(self._drive(), loop=loop, context=self.context)
+        self.task: asyncio.Task[Any] = asyncio.Task(self._wait(), loop=loop, context=self.context)
 
-    async def _drive(self) -> Any:
-        if self.coroutine is None:
+    async def _wait(self) -> Any:
+        if self.got is DONE:
             await self.gate
-        assert self.coroutine is not None
-        return await _relay(self.coroutine, self.got)
+        await self._relay()
+        value, self.value = self.value, None
+        if self.ok:
+            return value
+        raise value
+
+    @types.coroutine
+    def _relay(self) -> Generator[Any, Any, None]:
+        """Go on with the body, which has yielded `got`."""
+        driver, got = self.driver, self.got
+        while got is not DONE:
+            try:
+                value = yield got
+            except BaseException as error:
+                got = driver.throw(error)
+            else:
+                got = driver.send(value)
 
 
 Outcome = tuple[bool, Any]
@@ -80,13 +103,19 @@ class Carriers:
             call.owner = task
         _enter_task(self.loop, task)
         try:
-            outcome = carrier.context.run(_first, carrier, coroutine, call)
+            got = carrier.context.run(carrier.driver.send, (coroutine, call))
+        except BaseException as error:  # a body that raises GeneratorExit by itself ends its driver too
+            task.cancel()
+            return False, error
         finally:
             _leave_task(self.loop, task)
-        if outcome is None:
+        if got is not DONE:
+            carrier.got = got
             if not carrier.gate.done():
                 carrier.gate.set_result(None)
             return task
+        outcome = carrier.ok, carrier.value
+        carrier.value = None
         if not task.cancelling() and carrier.context == self.base:
             self.idle.append(carrier)
         else:
@@ -98,17 +127,3 @@ class Carriers:
         for carrier in self.idle:
             carrier.task.cancel()
         self.idle.clear()
-
-
-def _first(carrier: Carrier, coroutine: Any, call: Call | None) -> Outcome | None:
-    token = CURRENT.set(call)
-    try:
-        carrier.got = coroutine.send(None)
-    except StopIteration as end:
-        CURRENT.reset(token)
-        return True, end.value
-    except BaseException as error:
-        CURRENT.reset(token)
-        return False, error
-    carrier.coroutine = coroutine
-    return None

@@ -112,9 +112,8 @@ class _Step(Generic[P, R]):
             spec = self._spec = StepSpec(self.function, self.options_)
         return spec
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, scope: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The durable call: a coroutine."""
-        scope = CURRENT.get()
         spec = self._spec or self.spec
         if scope.__class__ is Scope:
             name = spec.name
@@ -153,14 +152,15 @@ class Step(_Step[P, R]):
     """An `async def` step."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        if CURRENT.get() is None:
+        scope = CURRENT.get()
+        if scope is None:
             warn_outside(self.options_.name)
             if self._resources:
                 self._plainly(kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if MADE and here() is not None:
             raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
-        return self._call(args, kwargs)  # type: ignore[no-any-return]
+        return self._call(scope, args, kwargs)  # type: ignore[no-any-return]
 
     def options(
         self,
@@ -196,20 +196,21 @@ class SyncStep(_Step[P, R]):
                 self._plainly(kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if here() is not None:
-            return wait_for(self._call(args, kwargs), self.name)  # type: ignore[no-any-return]
+            return wait_for(self._call(scope, args, kwargs), self.name)  # type: ignore[no-any-return]
         if isinstance(scope, Scope) or scope.body.owner != threading.get_ident():
             raise WrongFaceError(
                 f"{self.options_.name} is a plain function: call `await {self.__name__}.aio(...)` here"
             )
         loop = scope.body.run.worker.loop
-        return asyncio.run_coroutine_threadsafe(self._call(args, kwargs), loop).result()  # type: ignore[no-any-return]
+        return asyncio.run_coroutine_threadsafe(self._call(scope, args, kwargs), loop).result()  # type: ignore[no-any-return]
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """The durable call, for async code."""
-        if CURRENT.get() is None:
+        scope = CURRENT.get()
+        if scope is None:
             self._plainly(kwargs)
             return asyncio.to_thread(self.function, *args, **kwargs)
-        return self._call(args, kwargs)  # type: ignore[no-any-return]
+        return self._call(scope, args, kwargs)  # type: ignore[no-any-return]
 
     def options(
         self,

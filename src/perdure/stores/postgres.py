@@ -59,6 +59,7 @@ from perdure.stores.postgres_columns import (
     pack_changes,
     pack_creates,
     pack_entries,
+    pack_plain,
     pack_schedule,
     read_verdicts,
 )
@@ -397,6 +398,8 @@ def _statement(batch: Batch) -> tuple[str | None, Sequence[Any]]:
     if not (batch.creates or batch.changes or waits):
         if len(batch.entries) == 1:
             return "commit_entry", (batch.worker, batch.epoch, *batch.entries[0])
+        if (plain := pack_plain(batch.entries)) is not None:
+            return "commit_plain", (batch.worker, batch.epoch, *plain)
         return "commit_entries", (batch.worker, batch.epoch, *pack_entries(batch.entries, batch.token))
     changed = {change.execution_id for change in batch.changes}
     if len(changed) < len(batch.changes):

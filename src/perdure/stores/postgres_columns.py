@@ -21,6 +21,8 @@ NULL = "\x1e"  # alone in its place: no payload and no key is that
 # A message to the server holds at most 1 GiB, and so does a value there; more would break the connection.
 MOST_CHARACTERS = 500_000_000
 _IS_TEXT = tuple(hint is not int for hint in get_type_hints(Entry).values())
+_SHARED = frozenset({"generation", "kind", "status", "attempt", "fence", "encoding", "build"})
+_ABSENT = frozenset({"parent_key", "error"})
 _NO_ENTRIES = [SEPARATOR, *("" if text else "{}" for text in _IS_TEXT)]
 
 
@@ -35,6 +37,32 @@ def pack_entries(entries: Sequence[Entry], token: str) -> list[str]:
         raise BadBatchError("an entry holds the token of its own batch")
     if sum(map(len, packed)) > MOST_CHARACTERS:
         raise BadBatchError(f"a batch is larger than {MOST_CHARACTERS:,} characters; nothing of it was recorded")
+    return packed
+
+
+def pack_plain(entries: Sequence[Entry]) -> list[Any] | None:
+    """The parameters of `commit_plain` behind worker and epoch; None if these entries take `commit_entries`."""
+    packed: list[Any] = [SEPARATOR]
+    gaps = len(entries) - 1
+    size = 0
+    for name, is_text, column in zip(Entry._fields, _IS_TEXT, zip(*entries, strict=True), strict=True):
+        if name in _SHARED:
+            if len(set(column)) != 1:
+                return None
+            packed.append(column[0])
+        elif name in _ABSENT:
+            if any(value is not None for value in column):
+                return None
+        elif is_text:
+            if None in column:
+                return None
+            text = SEPARATOR.join(column)
+            size += len(text)
+            if text.count(SEPARATOR) != gaps or size > MOST_CHARACTERS:
+                return None
+            packed.append(text)
+        else:
+            packed.append("{" + ",".join(map(str, column)) + "}")
     return packed
 
 

@@ -153,7 +153,7 @@ async def _keep_settings(connection: Any) -> None:
 class CommitSession:
     """The connection that commits, and nothing else: its plans are made once and kept."""
 
-    NAMES = ("commit_entry", "commit_entries", "commit_creates", "commit_changes", "commit_batch")
+    NAMES = ("commit_entry", "commit_entries", "commit_plain", "commit_creates", "commit_changes", "commit_batch")
 
     def __init__(self, address: Address, gate: Gate) -> None:
         self._address = address

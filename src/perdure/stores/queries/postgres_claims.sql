@@ -103,7 +103,7 @@ with me as materialized (
         started_at = coalesce(w.started_at, clock_timestamp()),
         updated_at = clock_timestamp()
     from chosen c
-    where w.id = c.id and w.id = any(array(select id from chosen))
+    where w.id = c.id
     returning w.*
 )
 select * from taken order by priority desc, created_at, id;
@@ -206,7 +206,7 @@ with me as materialized (
         started_at = coalesce(w.started_at, clock_timestamp()),
         updated_at = clock_timestamp()
     from chosen c
-    where w.id = c.id and w.id = any(array(select id from chosen))
+    where w.id = c.id
     returning w.*
 )
 select * from taken order by priority desc, created_at, id;

@@ -46,6 +46,29 @@ with me as materialized (
 )
 select exists (select from me);
 
+-- name: commit_plain
+-- A batch of entries that differ in nothing but ids, keys, payloads and times, as most do: what they share is sent once.
+with me as materialized (
+    select from workers where id = $1 and epoch = $2 and state = 'live' for no key update
+), recorded as (
+    insert into step_executions (
+        execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
+        checksum, build, started_at, completed_at
+    )
+    select
+        e.execution_id, e.seq, $6::integer, e.key, $8, $9, $10::integer, $11::bigint, null,
+        e.input, e.output, null, $14, e.checksum, $16,
+        perdure_time(e.started_at),
+        perdure_time(e.completed_at)
+    from unnest(
+        string_to_array($4::text, $3::text), $5::text::bigint[], string_to_array($7::text, $3),
+        string_to_array($12::text, $3), string_to_array($13::text, $3), $15::text::bigint[],
+        $17::text::bigint[], $18::text::bigint[]
+    ) as e (execution_id, seq, key, input, output, checksum, started_at, completed_at)
+    where exists (select from me)
+)
+select exists (select from me);
+
 -- name: commit_creates
 -- A batch of creates only. Answers as `commit_batch` does.
 with me as materialized (
@@ -132,7 +155,7 @@ with me as materialized (
             then perdure_time(j.at)
         end
     from judged j
-    where w.id = j.execution_id and w.id = any($21) and j.verdict = 'ok'
+    where w.id = j.execution_id and j.verdict = 'ok'
 ), nudged as (
     update workflow_executions w
     set nudges = w.nudges + j.times,
@@ -146,7 +169,7 @@ with me as materialized (
             and status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
         group by parent_id
     ) j
-    where w.id = j.parent_id and w.id = any($21)
+    where w.id = j.parent_id
 ), recorded as (
     insert into step_executions (
         execution_id, seq, generation, key, kind, status, attempt, fence, parent_key, input, output, error, encoding,
@@ -226,7 +249,7 @@ with me as materialized (
             then perdure_time(j.at)
         end
     from judged j
-    where w.id = j.execution_id and w.id = any($21) and j.verdict = 'ok'
+    where w.id = j.execution_id and j.verdict = 'ok'
 ), nudged as (
     update workflow_executions w
     set nudges = w.nudges + j.times,
@@ -240,7 +263,7 @@ with me as materialized (
             and status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
         group by parent_id
     ) j
-    where w.id = j.parent_id and w.id = any($21)
+    where w.id = j.parent_id
 ), created as (
     insert into workflow_executions (
         id, workflow, version, status, queue, priority, owner, fence, nudges, generation, input, output, error,
