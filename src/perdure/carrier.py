@@ -40,7 +40,7 @@ def _drive(carrier: Carrier) -> Generator[Any, Any, None]:
             carrier.value = error
             carrier.ok = False
         CURRENT.reset(token)
-        coroutine = call = token = None
+        del coroutine, call, token
         coroutine, call = yield DONE
 
 

@@ -385,14 +385,13 @@ class Run:
             return
         if subject.__class__ is Call:
             kind = entry.kind
-            if kind in _BODIES and subject.state == STARTED and entry.status == "completed":
-                if self.stopping is None and not self.listeners:  # what most entries are
-                    self.sequencer.hand_over(subject, subject.value, None, entry.completed_at)
-                    return self.rest()
             if self.listeners:
                 happening = step_happening(self.worker.record.id, self.execution.workflow, entry)
                 if happening is not None:
                     tell(self.listeners, happening)
+            if kind in _BODIES and entry.status == "completed" and subject.state == STARTED and self.stopping is None:
+                self.sequencer.hand_over(subject, subject.value, None, entry.completed_at)  # what most entries are
+                return self.rest()
             if kind == INTENT:
                 self._intended(subject)
             elif kind == ATTEMPT:

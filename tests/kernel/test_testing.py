@@ -71,6 +71,7 @@ async def test_the_fixtures_give_a_virtual_engine(
     monkeypatch.setattr("perdure.engine.REGISTRY", {order.identity: [order]})  # other tests have imported others
     async with perdure_engine as engine:
         handle = await engine.start(order, 5)
+        await handle.outcome()  # it has asked
         await engine.answer(f"{handle.id}:interrupt#1", "x")
         await perdure_clock.advance(timedelta(days=31))
         assert await handle.status() == "waiting"

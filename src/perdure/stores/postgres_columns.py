@@ -42,6 +42,8 @@ def pack_entries(entries: Sequence[Entry], token: str) -> list[str]:
 
 def pack_plain(entries: Sequence[Entry]) -> list[Any] | None:
     """The parameters of `commit_plain` behind worker and epoch; None if these entries take `commit_entries`."""
+    if not entries:
+        return None
     packed: list[Any] = [SEPARATOR]
     gaps = len(entries) - 1
     size = 0
