@@ -32,7 +32,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m perdure.demo $(DEMO)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -29,6 +29,7 @@ class Proxy:
         self.port = 0
         self.cut: Cut | None = None  # once, then the proxy is a proxy again
         self.marker = b""
+        self.kin = b""  # if set: only connections over which this was sent before, as that of prepared commits
         self.attempts = 0
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
@@ -77,10 +78,12 @@ class Proxy:
                 await asyncio.gather(*halves, return_exceptions=True)
 
     async def _forth(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, mute: asyncio.Event) -> None:
+        is_kin = False
         while data := await client.read(65536):
             cut = None
-            if self.marker in data:
+            if self.marker in data and (is_kin or not self.kin):
                 cut, self.cut = self.cut, None
+            is_kin = is_kin or self.kin in data
             if cut is Cut.BEFORE:
                 return
             if cut is Cut.AFTER:

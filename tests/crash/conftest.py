@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.places import PLACES
 from tests.crash.processes import Servers
 
 
@@ -22,20 +23,19 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture(
-    params=[pytest.param("sqlite"), pytest.param("file"), pytest.param("postgres", marks=pytest.mark.postgres)]
-)
+@pytest.fixture(params=PLACES)
 def url(request: pytest.FixtureRequest, folder: Path) -> str:
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{folder}/perdure.db"
     if request.param == "file":
         return f"file://{folder}/perdure"
-    given: str = request.getfixturevalue("postgres_url")
+    given: str = request.getfixturevalue(f"{request.param}_url")
     return given
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
+    """Made once for all tests of this test process: each has to import everything."""
     with Servers(6) as made:
         yield made

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,10 +136,13 @@ class _Server:
         printed = out.read_text().splitlines()
         return Ended(told["pid"], told["code"], json.loads(printed[-1]) if printed else [], err.read_text()[-3000:])
 
-    def close(self) -> None:
+    def kill_child(self) -> None:
         if self.child is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.child, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.kill_child()
         assert self.process.stdin is not None and self.process.stdout is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -164,11 +167,6 @@ class Servers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            for server in self._all:
-                if server.child is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(server.child, signal.SIGKILL)
         self._threads.shutdown(cancel_futures=True)
         for server in self._all:
             server.close()
@@ -181,5 +179,14 @@ class Servers:
             self._free.put(server)
 
     def each(self, work: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
-        """Do something for all items, as many at once as there are servers."""
-        return list(self._threads.map(work, items))
+        """Do something for all items, as many at once as there are servers. Whatever fails ends the others."""
+        ways = [self._threads.submit(work, item) for item in items]
+        try:
+            return [way.result() for way in ways]
+        except BaseException:
+            for way in ways:
+                way.cancel()
+            for server in self._all:
+                server.kill_child()
+            wait(ways)
+            raise

@@ -12,8 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import asyncmy
+import asyncmy.errors
 import asyncpg
+from asyncmy.cursors import DictCursor
 
+from perdure.stores.mysql_address import read_address
 from tests.crash.folders import lock_folder, read_folder
 
 Row = dict[str, Any]
@@ -61,7 +65,9 @@ class Tables:
     def __init__(self, url: str) -> None:
         self.url = url
         self._runner = asyncio.Runner()
-        self._connection: Any = None
+        self._server: _Postgres | _Mysql | None = None
+        if not url.startswith(("sqlite", "file:")):
+            self._server = _Mysql(url) if url.startswith("mysql") else _Postgres(url)
 
     def __enter__(self) -> Tables:
         return self
@@ -69,8 +75,8 @@ class Tables:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            self._runner.run(self._connection.close())
+        if self._server is not None:
+            self._runner.run(self._server.close())
         self._runner.close()
 
     def read(self, prefix: str = "") -> Rows:
@@ -92,42 +98,22 @@ class Tables:
         return Rows(mine, of_mine["entry"], of_mine["request"], of_mine["message"], tables["worker"])
 
     def query(self, *statements: str) -> list[list[Row]]:
-        if self.url.startswith("sqlite"):
-            found = self._sqlite(statements)
-        else:
-            found = self._runner.run(self._postgres(statements))
+        found = self._sqlite(statements) if self._server is None else self._runner.run(self._server.read(statements))
         return [[{name: _plain(name, value) for name, value in row.items()} for row in rows] for rows in found]
 
     def lock_all(self) -> bool:
         """Take the lock of everything, now, and give it back: was nobody in a transaction?"""
-        if self.url.startswith("sqlite"):
-            with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as base:
-                try:
-                    base.execute("begin exclusive")
-                except sqlite3.OperationalError:
-                    return False
-                base.execute("rollback")
-                return True
         if self.url.startswith("file:"):
             return lock_folder(Path(self.url.removeprefix("file://")))
-        return self._runner.run(self._lock_all())
-
-    async def _lock_all(self) -> bool:
-        tables = [
-            row["tablename"] for row in await self._fetch("select tablename from pg_tables where schemaname = 'public'")
-        ]
-        try:
-            async with self._connection.transaction():
-                for table in tables:
-                    await self._connection.execute(f'lock table "{table}" in access exclusive mode nowait')
-        except asyncpg.LockNotAvailableError:
-            return False
-        return bool(tables)
-
-    async def _fetch(self, statement: str) -> list[Any]:
-        if self._connection is None:
-            self._connection = await asyncpg.connect(self.url)
-        return list(await self._connection.fetch(statement))
+        if self._server is not None:
+            return self._runner.run(self._server.lock_all())
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as base:
+            try:
+                base.execute("begin exclusive")
+            except sqlite3.OperationalError:
+                return False
+            base.execute("rollback")
+            return True
 
     def _sqlite(self, statements: Sequence[str]) -> list[list[Row]]:
         with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=20, isolation_level=None)) as base:
@@ -140,14 +126,87 @@ class Tables:
                     return [[] for _ in statements]
                 raise
 
-    async def _postgres(self, statements: Sequence[str]) -> list[list[Row]]:
-        if self._connection is None:
-            self._connection = await asyncpg.connect(self.url)
+
+class _Postgres:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    async def read(self, statements: Sequence[str]) -> list[list[Row]]:
+        connection = await self._connected()
         try:
-            async with self._connection.transaction(isolation="repeatable_read"):
-                return [[dict(row) for row in await self._connection.fetch(one)] for one in statements]
+            async with connection.transaction(isolation="repeatable_read"):
+                return [[dict(row) for row in await connection.fetch(one)] for one in statements]
         except asyncpg.UndefinedTableError:
             return [[] for _ in statements]
+
+    async def lock_all(self) -> bool:
+        connection = await self._connected()
+        names = await connection.fetch("select tablename from pg_tables where schemaname = 'public'")
+        try:
+            async with connection.transaction():
+                for (name,) in names:
+                    await connection.execute(f'lock table "{name}" in access exclusive mode nowait')
+        except asyncpg.LockNotAvailableError:
+            return False
+        return bool(names)
+
+    async def _connected(self) -> Any:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self._url)
+        return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+class _Mysql:
+    NOT_YET = (1146, 1412)  # no such table; it was made after this look began
+    NO_LOCK = 1205
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    async def read(self, statements: Sequence[str]) -> list[list[Row]]:
+        try:
+            await self._say("start transaction with consistent snapshot")
+            return [await self._say(statement) for statement in statements]
+        except (asyncmy.errors.ProgrammingError, asyncmy.errors.OperationalError) as error:
+            if error.args[0] not in self.NOT_YET:
+                raise
+            return [[] for _ in statements]
+        finally:
+            await self._say("rollback")
+
+    async def lock_all(self) -> bool:
+        names = [name for row in await self._say("show tables") for name in row.values()]
+        if not names:
+            return False
+        try:
+            await self._say(f"lock tables {', '.join(f'`{name}` write' for name in names)} nowait")
+        except asyncmy.errors.OperationalError as error:
+            if error.args[0] != self.NO_LOCK:
+                raise
+            return False
+        await self._say("unlock tables")
+        return True
+
+    async def _say(self, statement: str) -> list[Row]:
+        if self._connection is None or not self._connection.connected:
+            where = read_address(self._url).options
+            given = {name: where[name] for name in ("host", "port", "user", "database")}
+            self._connection = await asyncmy.connect(
+                **given, charset="utf8mb4", init_command="set time_zone = '+00:00'"
+            )
+        async with self._connection.cursor(DictCursor) as cursor:
+            await cursor.execute(statement)
+            return list(await cursor.fetchall())
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.ensure_closed()
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -156,5 +215,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str | datetime) and (name.endswith("_at") or name == "lease_until"):
         when = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
         return (when - EPOCH) // timedelta(microseconds=1)
     return value

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.crash.places import shared_out
 from tests.crash.processes import Servers
-from tests.crash.trials import Reference, Trial
+from tests.crash.trials import Reference, Trial, undisturbed
 
 PARTS = 12
+SERVERS_STRIDE = 3  # of so many writes, the last one is where it is killed
 
 pytestmark = pytest.mark.slow
 
@@ -47,24 +49,23 @@ def kill_everywhere(
     return kills, [line for _, lines in found for line in lines]
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(("url", "part"), shared_out(range(PARTS)), indirect=["url"])
 def test_killed_once_at_any_boundary_it_ends_as_if_undisturbed(
     servers: Servers, folder: Path, url: str, part: int
 ) -> None:
-    reference = Reference(Trial(servers, folder, url, "undisturbed"))
+    reference = undisturbed(servers, folder, url)
     numbers = range(1 + part, reference.boundaries + PARTS + 1, PARTS)
     _, wrong = kill_everywhere(servers, reference, folder, url, numbers)
     assert wrong == []
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize(("url", "part"), shared_out(range(4)), indirect=["url"])
 @pytest.mark.parametrize("how", ["cancel", "fail"])
 def test_killed_while_it_comes_to_a_bad_end_it_takes_all_its_children_with_it(
     servers: Servers, folder: Path, url: str, how: str, part: int
 ) -> None:
     settings = {"flow": "doomed", "argument": json.dumps(how), "cancel": how == "cancel"}
-    reference = Reference(Trial(servers, folder, url, "undisturbed", **settings))
-    reference.shape = None  # it does more or less until its end
+    reference = undisturbed(servers, folder, url, shaped=False, **settings)  # it does more or less until its end
     numbers = range(1 + part, reference.boundaries + 1, 4)
     _, wrong = kill_everywhere(servers, reference, folder, url, numbers, **settings)
     assert wrong == []
@@ -75,20 +76,21 @@ def test_killed_at_every_boundary_of_its_life_in_turn_it_ends_as_if_undisturbed(
 ) -> None:
     if url.startswith("file:"):
         pytest.skip("test_files.py has one of its own, at every access to the disk")
-    reference = Reference(Trial(servers, folder, url, "undisturbed"))
+    reference = undisturbed(servers, folder, url)
+    stride = 1 if url.startswith("sqlite") else SERVERS_STRIDE
     # So many deaths in a row are taken for the work of what ran: each process begins by letting it go on.
     trial = Trial(servers, folder, url, "chain", mend=True)
     length, idle = 0, 0
     for n in count(1):
         if idle < 2:
-            ended = trial.run(kill="before:1" if n % 2 else "after:1", of="writes")
+            ended = trial.run(kill=f"{'before' if n % 2 else 'after'}:{stride}", of="writes")
         else:
-            ended = trial.run(kill="after:1", of="entries")
+            ended = trial.run(kill=f"after:{stride}", of="entries")
         if not ended.killed:
             break
         grown = len(trial.look().entries)
         idle = idle + 1 if grown == length else 0
         length = grown
     print(f"{n - 1} kills in one life of {length} entries")
-    assert n - 1 >= reference.boundaries // 2
+    assert n - 1 >= reference.boundaries // (2 * stride)
     assert trial.wrong(reference, ended.results) == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.crash import ledger
+from tests.crash.places import shared_out
 from tests.crash.processes import Host, until
 from tests.crash.promises import is_outcome
 from tests.crash.rows import Rows, Tables
@@ -117,7 +118,7 @@ def edited(folder: Path, url: str) -> Edited:
     return Edited(folder, url)
 
 
-@pytest.mark.parametrize("edit", BLOCKED)
+@pytest.mark.parametrize(("url", "edit"), shared_out(BLOCKED), indirect=["url"])
 def test_edited_code_blocks_names_the_place_and_leaves_the_journal_untouched(edited: Edited, edit: str) -> None:
     before = edited.rows()
     body, line = BLOCKED[edit]
@@ -143,7 +144,7 @@ def test_edited_code_blocks_names_the_place_and_leaves_the_journal_untouched(edi
     assert entered == ["ask#1", "book#1", "ask#2", "gate#1", "gate#1", "book#2"]
 
 
-@pytest.mark.parametrize("edit", UNHARMED)
+@pytest.mark.parametrize(("url", "edit"), shared_out(UNHARMED), indirect=["url"])
 def test_harmless_edits_go_on_and_changed_arguments_are_noted(edited: Edited, edit: str) -> None:
     before = edited.rows()
     edited.write(UNHARMED[edit])

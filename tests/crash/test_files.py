@@ -14,7 +14,7 @@ from tests.crash.host import DISK
 from tests.crash.processes import Host, Servers, until
 from tests.crash.promises import broken
 from tests.crash.rows import Tables
-from tests.crash.trials import Reference, Trial
+from tests.crash.trials import Trial, undisturbed
 
 FLOW: dict[str, Any] = {"flow": "compact", "poll": 0.02}
 ID = "orphaned"
@@ -29,7 +29,7 @@ def url(folder: Path) -> str:
 def test_killed_at_any_access_to_the_disk_it_ends_as_if_undisturbed(
     servers: Servers, folder: Path, url: str, how: str
 ) -> None:
-    reference = Reference(Trial(servers, folder, url, "undisturbed", **FLOW))
+    reference = undisturbed(servers, folder, url, **FLOW)
     accesses = _accesses(Trial(servers, folder, url, "counted", **FLOW), how)
 
     def kill_at(n: int) -> tuple[bool, list[str]]:
@@ -54,7 +54,7 @@ def _accesses(trial: Trial, how: str) -> int:
 
 
 def test_killed_again_and_again_it_ends_as_if_undisturbed(servers: Servers, folder: Path, url: str) -> None:
-    reference = Reference(Trial(servers, folder, url, "undisturbed", **FLOW))
+    reference = undisturbed(servers, folder, url, **FLOW)
     trial = Trial(servers, folder, url, "chain", **FLOW)
     kills = 0
     for n in range(200):

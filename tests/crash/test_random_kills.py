@@ -7,22 +7,24 @@ from random import Random
 
 import pytest
 
+from tests.crash.places import shared_out
 from tests.crash.processes import Servers
-from tests.crash.trials import Reference, Trial
+from tests.crash.trials import Trial, undisturbed
 
 pytestmark = pytest.mark.slow
 
 WAVES = 3
 
 
-@pytest.mark.parametrize("seed", range(6))
+# In a folder of files one process at a time runs executions.
+@pytest.mark.parametrize(
+    ("url", "seed"), [case for case in shared_out(range(6)) if case.values[0] != "file"], indirect=["url"]
+)
 def test_competing_workers_killed_at_random_end_what_they_ran_as_if_undisturbed(
     servers: Servers, folder: Path, url: str, seed: int
 ) -> None:
-    if url.startswith("file:"):
-        pytest.skip("one process at a time runs executions there")
     random = Random(seed)
-    reference = Reference(Trial(servers, folder, url, "undisturbed"))
+    reference = undisturbed(servers, folder, url)
     ids = [f"x{n}" for n in range(8)]
     trial = Trial(servers, folder, url, f"round-{seed}", *ids, lease=1.0)
     kills = 0

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from tests.crash.processes import Servers
 from tests.crash.test_boundaries import kill_everywhere
-from tests.crash.trials import Reference, Trial
+from tests.crash.trials import Trial, undisturbed
 
 
 def test_killed_at_any_boundary_it_has_told_everything_once(servers: Servers, folder: Path, url: str) -> None:
     settings = {"flow": "teller", "argument": "7"}
-    reference = Reference(Trial(servers, folder, url, "undisturbed", **settings))
+    reference = undisturbed(servers, folder, url, **settings)
     numbers = range(1, reference.boundaries + 3)
     _, wrong = kill_everywhere(servers, reference, folder, url, numbers, **settings)
     assert wrong == []
@@ -20,7 +20,7 @@ def test_killed_at_any_boundary_it_has_told_everything_once(servers: Servers, fo
 def test_killed_at_any_boundary_it_begins_each_life_once(servers: Servers, folder: Path, url: str) -> None:
     settings = {"flow": "renews", "argument": "0"}
 
-    def undisturbed(n: int) -> int:
+    def count(n: int) -> int:
         ended = Trial(servers, folder, url, "undisturbed", **settings).run(kill="before:1000000")
         return int(ended.results[-1]["boundaries"])
 
@@ -42,7 +42,7 @@ def test_killed_at_any_boundary_it_begins_each_life_once(servers: Servers, folde
             wrong += [f"{trial.name}: {promise}" for promise, held in found.items() if not held]
         return kills, wrong
 
-    (boundaries,) = servers.each(undisturbed, [0])
+    (boundaries,) = servers.each(count, [0])
     found = servers.each(kill_at, range(1, boundaries + 1))
     assert [line for _, lines in found for line in lines] == []
     assert sum(kills for kills, _ in found) >= 2 * (boundaries - 1)

@@ -19,7 +19,7 @@ from tests.crash.rows import Rows, Tables
 class Trial:
     """Runs hosts for one or more executions, one after another or at once. Each trial has a ledger of its own.
 
-    On SQLite it has a file of its own, too, and in files a folder; trials that share a PostgreSQL database have a queue
+    On SQLite it has a file of its own, too, and in files a folder; trials that share a server's database have a queue
     each.
     """
 
@@ -94,6 +94,20 @@ class Trial:
                 if "id" in result:
                     found += reference.differs(result, end.of(result["id"]))
         return [f"{self.name}: {line}" for line in found]
+
+
+_KNOWN: dict[tuple[object, ...], Reference] = {}
+
+
+def undisturbed(servers: Servers, folder: Path, url: str, *, shaped: bool = True, **settings: Any) -> Reference:
+    """What an undisturbed run gives on this kind of store, run once for all tests of this process."""
+    key = url.partition(":")[0], shaped, *sorted(settings.items())
+    if key not in _KNOWN:
+        reference = Reference(Trial(servers, folder, url, "undisturbed", **settings))
+        if not shaped:
+            reference.shape = None
+        _KNOWN[key] = reference
+    return _KNOWN[key]
 
 
 class Reference:
