@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 from tests.chaos.run import run
-from tests.chaos.servers import database
+from tests.chaos.servers import database, folder
 
 
 def main() -> int:
@@ -22,27 +18,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--executions", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    parser.add_argument("--patience", type=float, default=300.0)
+    parser.add_argument("--patience", type=float, default=600.0)
     parser.add_argument("--keep", action="store_true", help="leave the ledger and what workers said")
     given = parser.parse_args()
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="perdure-chaos-", dir=memory if os.access(memory, os.W_OK) else None))
-    print(
-        f"seed {given.seed}, {given.executions} executions, {given.seconds:g} s on {given.server}, {folder}", flush=True
-    )
     begun = time.monotonic()
-    with database(given.server) as (server, url):
-        found = asyncio.run(
-            run(
-                server,
-                url,
-                folder,
-                seed=given.seed,
-                seconds=given.seconds,
-                executions=given.executions,
-                patience=given.patience,
-            )
-        )
+    with folder(keep=given.keep) as book, database(given.server) as (server, url):
+        print(f"seed {given.seed}, {given.executions} executions, {given.seconds:g} s on {given.server}", flush=True)
+        if given.keep:
+            print(book, flush=True)
+        numbers = {"seed": given.seed, "executions": given.executions}
+        found = asyncio.run(run(server, url, book, **numbers, seconds=given.seconds, patience=given.patience))
     for name, number in found.counts.items():
         print(f"{number:8,} {name}")
     for line, times in Counter(found.log).most_common(20):
@@ -50,8 +35,6 @@ def main() -> int:
     for line in found.wrong[:40]:
         print("WRONG", line)
     print(f"{len(found.wrong)} promises broken; {time.monotonic() - begun:.0f} s in all")
-    if not given.keep:
-        shutil.rmtree(folder, ignore_errors=True)
     return bool(found.wrong)
 
 

@@ -49,8 +49,25 @@ async def run(
     patience: float = 300.0,
 ) -> Found:
     """Let `executions` go through a storm of so many seconds. `url` is a database of `server`'s."""
-    random = Random(seed)
+    before = os.environ.get(ledger.VARIABLE)
     os.environ[ledger.VARIABLE] = str(folder / "ledger")
+    try:
+        return await _run(server, url, folder, Random(seed), seconds, executions, patience)
+    finally:
+        del os.environ[ledger.VARIABLE]
+        if before is not None:
+            os.environ[ledger.VARIABLE] = before
+
+
+async def _run(
+    server: PostgresServer | MariaDbServer,
+    url: str,
+    folder: Path,
+    random: Random,
+    seconds: float,
+    executions: int,
+    patience: float,
+) -> Found:
     (folder / "ledger").touch()
     own = executions // 2
     async with Proxy(server.port) as proxy, Engine(url, worker=False, workflows=FLOWS) as engine:
@@ -166,7 +183,7 @@ def _count(
     counts.update({f"client: {name}": n for name, n in client.counts.items()})
     for row in rows.executions:
         counts[f"executions {row['status']}"] += 1
-    counts["executions that changed hands"] = sum(row["fence"] > 1 for row in rows.executions)
+    counts["executions claimed more than once"] = sum(row["fence"] > 1 for row in rows.executions)
     counts["entries"] = len(rows.entries)
     counts["failed attempts"] = sum(entry["kind"] == "attempt" for entry in rows.entries)
     counts["requests"], counts["messages"] = len(rows.requests), len(rows.messages)
