@@ -307,6 +307,7 @@ class MariaDbServer:
             self.port = self.port or free_port()
             place = [f"--datadir={self._data}", f"--socket={self.folder / 'socket'}", f"--port={self.port}"]
             place += ["--bind-address=127.0.0.1", "--skip-name-resolve", f"--pid-file={self.folder / 'server.pid'}"]
+            place += [f"--tmpdir={self.folder}"]
             options = [f"--{name}={value}" for name, value in self.settings.items()]
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -364,7 +365,9 @@ class MariaDbServer:
             threads.submit(lambda: asyncio.run(run())).result()
 
     def _run(self, command: Sequence[str]) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, **self._as)  # type: ignore[call-overload]
+        # Two that begin at once would remove each other's temporary tables from a shared folder.
+        here = {**os.environ, "TMPDIR": str(self.folder)}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, env=here, **self._as)  # type: ignore[call-overload]
         if done.returncode:
             raise RuntimeError(f"{command[0]} failed: {done.stderr[-2000:]}")
 

@@ -20,6 +20,7 @@ PerdureError
 ├── TooLargeError            a value or an id is over its limit
 ├── BudgetExceededError      the execution has used up its budget, and nobody raised it
 ├── SchemaVersionError       the database was written by a newer, or needs an older, library
+├── MovedError               the database's executions were moved to another one
 ├── StoreUnavailableError    the database cannot be reached, or refuses to work
 │   └── CommitUnknownError   ... and nobody knows whether the last batch is in it
 ├── BadBatchError            the store refused a batch for what is in it
@@ -113,6 +114,10 @@ class BudgetExceededError(PerdureError):
 
 class SchemaVersionError(PerdureError):
     """The database's schema and this library do not fit."""
+
+
+class MovedError(PerdureError):
+    """The executions of this database were moved to another one; here nothing is run any more."""
 
 
 class StoreUnavailableError(PerdureError):

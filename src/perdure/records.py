@@ -414,6 +414,22 @@ class Folded(NamedTuple):
     verdict: Verdict
 
 
+# Moving ---------------------------------------------------------------------------------------------------
+
+Plain = str | int | None
+
+
+@dataclass(slots=True)
+class Parcel:
+    """An execution as a whole: all rows that are its own, by table, each as {column: value}.
+
+    Times are integers, flags are 0 and 1. The parcel whose id is "" holds what belongs to no execution.
+    """
+
+    id: str
+    rows: dict[str, list[dict[str, Plain]]]
+
+
 # Queues and schedules -------------------------------------------------------------------------------------
 
 

@@ -35,6 +35,7 @@ from perdure.records import (
     Message,
     Outgoing,
     Page,
+    Parcel,
     Query,
     Receipt,
     Request,
@@ -309,4 +310,43 @@ class Store(Insight, Protocol):
 
     async def changed(self, timeout: float) -> None:
         """Return when something may have changed, at the latest after `timeout` seconds. A hint: never needed."""
+        ...
+
+
+class Movable(Store, Protocol):
+    """What `perdure move` needs of a store besides, to take executions from one database to another.
+
+    A database whose executions were moved away bears a mark. `open` and `register` then raise `MovedError`; libraries
+    that do not know of it refuse it as too new. `register` looks for the mark after it has written the worker's row:
+    so whoever marks a database and then finds no worker in it knows that none comes.
+    """
+
+    even_if_moved: bool
+    """Set before `open`: the mark does not hinder this handle."""
+
+    async def mark_moved(self, to: str | None) -> None:
+        """Mark this database: its executions go there (a URL without a password). None takes the mark away."""
+        ...
+
+    async def moved_to(self) -> str | None:
+        """Where its executions went, if it is marked."""
+        ...
+
+    async def ids(self, after: str, limit: int) -> Sequence[str]:
+        """Executions by id (byte by byte), behind this one."""
+        ...
+
+    async def pack(self, ids: Sequence[str]) -> Sequence[Parcel]:
+        """These executions as parcels; absent ones are left out. "" stands for what belongs to no execution.
+
+        Payloads and checksums are as they are stored, encrypted ones too.
+        """
+        ...
+
+    async def unpack(self, parcels: Sequence[Parcel]) -> Sequence[str]:
+        """Keep these executions as they are, in one transaction. Gives the ids that were not there before.
+
+        One that is there is left as it is. What belongs to none is kept unless there is one of its name. Raises
+        `BadBatchError` for rows of a table that this store does not have: nothing of the parcels was kept.
+        """
         ...

@@ -23,7 +23,7 @@ from perdure.carrier import Carriers
 from perdure.claims import Claims
 from perdure.clock import Clock
 from perdure.committer import Committer, Created
-from perdure.errors import LeaseLostError, PerdureError, StoreUnavailableError
+from perdure.errors import LeaseLostError, MovedError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
 from perdure.outbox import Outbox
@@ -257,14 +257,20 @@ class Worker:
             self.spawn(self._come_back(), lambda result, error: None)
 
     async def _come_back(self) -> None:
-        starts = [c for c in self.committer.work.creates if c[0].parent_id is None]
-        self.committer._gather_into(type(self.committer.work)())
+        starts = []
         while True:
+            starts += [c for c in self.committer.work.creates if c[0].parent_id is None]
+            self.committer._gather_into(type(self.committer.work)())
             try:
                 await self._register()
                 break
             except StoreUnavailableError:
-                await self.clock.sleep(0.25)
+                pass
+            except MovedError as error:
+                for _, created in starts:
+                    created(Verdict.GONE, error)
+                starts = []
+            await self.clock.sleep(0.25)
         for execution, created in starts:
             if execution.owner is not None:
                 execution.owner = self.record.id

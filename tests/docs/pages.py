@@ -17,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, TypeVar
 
 from tests.servers import free_port
@@ -181,12 +181,18 @@ class Terminal:
             time.sleep(0.02)
 
 
-def run_page(path: Path, folder: Path, *, run_files: bool = False) -> None:
+def run_page(
+    path: Path, folder: Path, *, run_files: bool = False, instead: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Do what the page says, in a folder. Its port 8000 is one that is free here.
 
-    `run_files`: each Python file is run when it is shown, its warnings being errors.
+    `run_files`: each Python file is run when it is shown, its warnings being errors. `instead`: what the page's words
+    for a server are here.
     """
     text = re.sub(r"\b8000\b", str(free_port()), path.read_text())
+    for words, here in instead.items():
+        assert words in text, f"{path.name} does not speak of {words}"
+        text = text.replace(words, here)
     with ExitStack() as stack:
         terminals: dict[str, Terminal] = {}
         for block in blocks(text):
@@ -239,3 +245,7 @@ def _type(block: Block, terminals: dict[str, Terminal], folder: Path, stack: Exi
 
 PAGES = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
 """Those with something to run: the tutorial, and how to do this and that."""
+
+FLEET = DOCS / "how-to" / "from-one-file-to-a-fleet.md"
+"""The one that needs a server, which it calls so:"""
+FLEET_URL = "postgresql://ana@localhost/fleet"

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, PAGES, blocks, run_page
+from tests.docs.pages import DOCS, FLEET, FLEET_URL, PAGES, blocks, run_page
 
 ROOT = DOCS.parent
 ALL = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != FLEET], ids=lambda page: page.stem)
 def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
+
+
+@pytest.mark.postgres
+def test_from_one_file_to_a_fleet_word_by_word(tmp_path: Path, postgres_url: str) -> None:
+    run_page(FLEET, tmp_path, instead={FLEET_URL: postgres_url})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -7,6 +7,7 @@ telling.py      events, value              stats.py     stats                   
 acting.py       answer, signal             delivered.py what is said then
 steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
 schedule.py     schedule                   verify.py    verify                    database.py  db init, db check
+move.py         move
 lint.py         lint                       new.py       new                       completion.py   completion
 filters.py      which executions           times.py     times as they are typed
 target.py       `module:name`              inputs.py    JSON as it is typed
@@ -31,6 +32,7 @@ from perdure.cli.database import db
 from perdure.cli.exporting import export
 from perdure.cli.lint import lint_command
 from perdure.cli.looking import inbox, list_command, show, watch
+from perdure.cli.move import move
 from perdure.cli.new import new
 from perdure.cli.pruning import prune
 from perdure.cli.running import run, start
@@ -51,7 +53,7 @@ GROUPS = {
     "Look": ("list", "show", "watch", "events", "value", "inbox", "stats", "export"),
     "Act": ("answer", "signal", "cancel", "pause", "resume", "retry", "prune"),
     "Deploy": ("verify", "lint"),
-    "Database": ("db",),
+    "Database": ("db", "move"),
     "Besides": ("completion",),
 }
 ALIASES = {"requests": "inbox"}
@@ -98,7 +100,7 @@ for command in (
     *(new, run, start, worker, schedule),
     *(list_command, show, watch, events, value, inbox, stats, export),
     *(answer, signal_command, cancel, pause, resume, retry, prune),
-    *(verify, lint_command, db, completion),
+    *(verify, lint_command, db, move, completion),
 ):
     cli.add_command(command)
 

@@ -23,11 +23,20 @@ class Bar:
         self._drawn_at = 0.0
         self._drawing = sys.stderr.isatty() and not session.json
 
+    @property
+    def is_drawn(self) -> bool:
+        """There is a terminal to draw on."""
+        return self._drawing
+
     def step(self) -> None:
         """One more is done."""
-        self._done += 1
+        self.reach(self._done + 1)
+
+    def reach(self, done: int) -> None:
+        """So many are done."""
+        self._done = done
         now = time.monotonic()
-        if self._drawing and (now - self._drawn_at >= PAUSE or self._done == self._total):
+        if self._drawing and (now - self._drawn_at >= PAUSE or self._done >= self._total):
             self._drawn_at = now
             self._draw()
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from perdure.clock import Clock, SystemClock, micros
-from perdure.errors import StoreUnavailableError
+from perdure.errors import MovedError, StoreUnavailableError
 from perdure.records import (
     Batch,
     Delivery,
@@ -26,6 +26,7 @@ from perdure.records import (
     Message,
     Outgoing,
     Page,
+    Parcel,
     Query,
     Receipt,
     Request,
@@ -35,10 +36,12 @@ from perdure.records import (
     WorkerRecord,
 )
 from perdure.store import Same
+from perdure.stores import files_layout
 from perdure.stores.files_crew import Crew
 from perdure.stores.files_folder import Folder, enter_folder, leave_folder
 from perdure.stores.files_rows import WatchedStore
 from perdure.stores.outgoing import no_transactions
+from perdure.stores.parcels import moved_words
 from perdure.stores.patience import Busy, patiently
 from perdure.stores.presence import Presence, process_token
 
@@ -62,6 +65,7 @@ class FileStore:
     own_transactions = False
     poll = 0.25
     lease: float | None = None
+    even_if_moved = False
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         self.path = os.path.abspath(os.fspath(path))
@@ -78,6 +82,11 @@ class FileStore:
         if self._entered is None:
             self._entered = await patiently(self.clock, lambda: enter_folder(self.path, self.clock))
             self._seen = self._entered.news
+            self._refuse_moved()
+
+    def _refuse_moved(self) -> None:
+        if not self.even_if_moved and (target := files_layout.moved_to(self.path)) is not None:
+            raise MovedError(moved_words(self.url, target))
 
     async def close(self) -> None:
         folder, self._entered = self._entered, None
@@ -123,6 +132,7 @@ class FileStore:
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
         def appear(memory: WatchedStore) -> WorkerRecord:
             row = at_once(memory.register(replace(worker, process=process_token()), lease))
+            self._refuse_moved()
             self._presence.appear(row.id)  # before anybody can see the row
             return row
 
@@ -238,6 +248,24 @@ class FileStore:
 
     async def remove_schedule(self, name: str) -> bool:
         return await self._write(lambda memory: memory.remove_schedule(name))
+
+    # Moving -----------------------------------------------------------------------------------------
+
+    async def mark_moved(self, to: str | None) -> None:
+        # Under the folder's lock: who registers looks at the mark under it.
+        await self._transaction(lambda memory: files_layout.mark_moved(self.path, to))
+
+    async def moved_to(self) -> str | None:
+        return files_layout.moved_to(self.path)
+
+    async def ids(self, after: str, limit: int) -> Sequence[str]:
+        return await self._read(lambda memory: memory.ids(after, limit))
+
+    async def pack(self, ids: Sequence[str]) -> Sequence[Parcel]:
+        return await self._read(lambda memory: memory.pack(ids), of=ids)
+
+    async def unpack(self, parcels: Sequence[Parcel]) -> Sequence[str]:
+        return await self._write(lambda memory: memory.unpack(parcels))
 
     # Waking -----------------------------------------------------------------------------------------
 

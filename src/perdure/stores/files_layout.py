@@ -13,6 +13,7 @@ from perdure.stores import files_disk as disk
 from perdure.stores.files_lines import Line, read_line
 from perdure.stores.files_log import Write
 from perdure.stores.files_names import FOLDER, SCHEDULES, WORKERS
+from perdure.stores.parcels import MOVED
 
 logger = logging.getLogger("perdure.stores.files")
 
@@ -73,6 +74,8 @@ def _mark(path: str) -> bool:
         return True
     except (ValueError, KeyError, TypeError) as error:
         raise SchemaVersionError(f"{marker} is not Perdure's, or damaged ({error}); nothing was changed") from error
+    if version == MOVED and "moved_to" in found:  # see `perdure.store.Movable`
+        version = found.get("format_before", FORMAT)
     if version > FORMAT:
         raise SchemaVersionError(
             f"{path} has format {version}, which a newer Perdure wrote; this one knows up to {FORMAT}. "
@@ -81,11 +84,28 @@ def _mark(path: str) -> bool:
     return False
 
 
-def _write_marker(path: str, marker: str) -> None:
+def moved_to(path: str) -> str | None:
+    """Where the executions of this folder went, if they were moved."""
+    with open(os.path.join(path, MARKER), encoding="utf-8") as file:
+        found: str | None = json.load(file).get("moved_to")
+    return found
+
+
+def mark_moved(path: str, to: str | None) -> None:
+    """Say in the folder where its executions went, so that no library opens it; None: they are here."""
+    marks: dict[str, str | int] = {} if to is None else {"format": MOVED, "format_before": FORMAT, "moved_to": to}
+    _write_marker(path, os.path.join(path, MARKER), **marks)
+
+
+def _write_marker(path: str, marker: str, **marks: str | int) -> None:
     fresh = os.path.join(path, "locks", MARKER)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        text = {"store": "Perdure, durable workflows: a folder of files", "format": FORMAT}
+        text: dict[str, str | int] = {
+            "store": "Perdure, durable workflows: a folder of files",
+            "format": FORMAT,
+        }
+        text.update(marks)
         disk.write(descriptor, json.dumps(text).encode() + b"\n", 0)
         disk.sync(descriptor)
     finally:

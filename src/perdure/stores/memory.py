@@ -13,7 +13,7 @@ from copy import copy
 import msgspec
 
 from perdure.clock import micros
-from perdure.errors import BadBatchError
+from perdure.errors import BadBatchError, MovedError
 from perdure.limits import Place, admit
 from perdure.records import (
     ENDED,
@@ -43,11 +43,13 @@ from perdure.records import (
     is_legal,
 )
 from perdure.store import Same
-from perdure.stores.memory_rows import MemoryRows, oldest_first
+from perdure.stores.memory_moves import MemoryMoves
+from perdure.stores.memory_rows import oldest_first
 from perdure.stores.outgoing import no_transactions
+from perdure.stores.parcels import moved_words
 
 
-class MemoryStore(MemoryRows):
+class MemoryStore(MemoryMoves):
     """Keeps everything in this process, for as long as the object lives."""
 
     url = "memory://"
@@ -59,6 +61,7 @@ class MemoryStore(MemoryRows):
 
     async def open(self) -> None:
         """There is nothing to connect to."""
+        self._refuse_moved()
 
     async def close(self) -> None:
         """Nothing is given back: another engine may share the object."""
@@ -73,7 +76,12 @@ class MemoryStore(MemoryRows):
 
     # Workers --------------------------------------------------------------------------------------
 
+    def _refuse_moved(self) -> None:
+        if self._moved_to is not None and not self.even_if_moved:
+            raise MovedError(moved_words(self.url, self._moved_to))
+
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        self._refuse_moved()
         now = self.clock.now()
         row = copy(worker)
         row.id, row.epoch, row.state = len(self._workers) + 1, 1, "live"

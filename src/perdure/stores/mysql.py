@@ -46,13 +46,14 @@ from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or
 from perdure.stores.mysql_commits import read_back, record
 from perdure.stores.mysql_deliver import deliver, prune
 from perdure.stores.mysql_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.mysql_moves import MysqlMoves
 from perdure.stores.mysql_outbox import MysqlOutbox
 from perdure.stores.mysql_reads import MysqlReads
 from perdure.stores.mysql_sessions import CommitSession, HeartbeatSessions, Pool, in_words, new_gate, past_deadlocks
 from perdure.stores.signal import Signal
 
 
-class MysqlStore(MysqlReads):
+class MysqlStore(MysqlReads, MysqlMoves):
     """A database on MariaDB or MySQL."""
 
     inline = False
@@ -84,6 +85,7 @@ class MysqlStore(MysqlReads):
                 await mysql_schema.migrate(session, self.url)
             else:
                 await mysql_schema.check(session, self.url)
+            await self._refuse_moved(session)
 
     async def close(self) -> None:
         await self._heart.close()
@@ -104,6 +106,7 @@ class MysqlStore(MysqlReads):
         insert = fill("register_worker", **who, lease=micros(lease))
         async with self._pool.session() as session:
             rows = (await session.run(insert, SQL["registered_worker"]))[1].rows
+            await self._refuse_moved(session)  # after the row is there: see `Movable`
         async with self._turn:
             await self._commits.ready()  # the first commit shall not wait for it
         return read_records(WorkerRecord, rows)[0]

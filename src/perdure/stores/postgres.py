@@ -64,13 +64,14 @@ from perdure.stores.postgres_columns import (
     read_verdicts,
 )
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_outbox import PostgresOutbox
 from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.signal import Signal
 
 
-class PostgresStore:
+class PostgresStore(PostgresMoves):
     """A PostgreSQL database.
 
     `pool`: an asyncpg pool that the user has already, used for all but commits and heartbeats, never closed here.
@@ -108,6 +109,7 @@ class PostgresStore:
                 await postgres_schema.migrate(connection, self.url)
             else:
                 await postgres_schema.check(connection, self.url)
+            await self._refuse_moved(connection)
 
     async def close(self) -> None:
         await self._heart.close()
@@ -126,6 +128,7 @@ class PostgresStore:
             await connection.execute(SQL["forget_workers"])
             await connection.execute(SQL["register_definitions"], worker.workflows, worker.build)
             rows = await connection.fetch(SQL["register_worker"], *who, micros(lease))
+            await self._refuse_moved(connection)  # after the row is there: see `Movable`
         async with self._turn:
             await self._commits.ready()  # the first commit shall not wait for it
         return read_records(WorkerRecord, rows)[0]

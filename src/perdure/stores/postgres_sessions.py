@@ -22,7 +22,14 @@ from perdure.stores.queries import load_queries
 
 SQL = {
     name: statement
-    for part in ("postgres", "postgres_claims", "postgres_commits", "postgres_outbox", "postgres_reads")
+    for part in (
+        "postgres",
+        "postgres_claims",
+        "postgres_commits",
+        "postgres_moves",
+        "postgres_outbox",
+        "postgres_reads",
+    )
     for name, statement in load_queries(part).items()
 }
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken

@@ -39,6 +39,7 @@ from perdure.stores.signal import Signal
 from perdure.stores.sqlite_claims import Wanted, find
 from perdure.stores.sqlite_database import Database, Translating, warn_of_reset_bug
 from perdure.stores.sqlite_deliver import deliver, prune
+from perdure.stores.sqlite_moves import SqliteMoves
 from perdure.stores.sqlite_outbox import SqliteOutbox
 from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
@@ -46,7 +47,7 @@ from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 __all__ = ["Busy", "SqliteStore"]
 
 
-class SqliteStore(SqliteOutbox):
+class SqliteStore(SqliteOutbox, SqliteMoves):
     """An SQLite file, in WAL mode, durable at each commit. `path` is relative to the current folder, or absolute."""
 
     inline = True
@@ -71,6 +72,7 @@ class SqliteStore(SqliteOutbox):
     async def open(self) -> None:
         await self._patiently(self._connect)
         await self.migrate()
+        await self._read(self._refuse_moved)
 
     def _connect(self) -> None:
         if not os.path.isdir(os.path.dirname(self.path)):
@@ -121,6 +123,7 @@ class SqliteStore(SqliteOutbox):
         }
         id = self._db.run("insert_worker", values).lastrowid
         assert id is not None
+        self._refuse_moved()
         definitions = {"workflows": worker.workflows, "build": worker.build, "now": to_text(now)}
         self._db.run("record_definitions", definitions)
         try:

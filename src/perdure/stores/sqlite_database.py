@@ -48,7 +48,8 @@ class Database:
 
     def __init__(self, path: str, *, timeout: float = 0.0) -> None:
         self.path = path
-        self.sql = load_queries("sqlite") | load_queries("sqlite_reads") | load_queries("sqlite_outbox")
+        parts = ("sqlite", "sqlite_moves", "sqlite_outbox", "sqlite_reads")
+        self.sql = {name: sql for part in parts for name, sql in load_queries(part).items()}
         with Translating(path):
             self.connection = sqlite3.connect(
                 path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256

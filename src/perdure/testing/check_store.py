@@ -15,7 +15,18 @@ from types import ModuleType
 from typing import Any
 
 from perdure.store import Store
-from perdure.testing.checks import claims, commits, deliveries, keeping, limits, queries, reads, restarts, workers
+from perdure.testing.checks import (
+    claims,
+    commits,
+    deliveries,
+    keeping,
+    limits,
+    moves,
+    queries,
+    reads,
+    restarts,
+    workers,
+)
 
 MakeStore = Callable[[], Store | Awaitable[Store]]
 
@@ -46,7 +57,7 @@ def _promises(*groups: ModuleType) -> list[Check]:
     ]
 
 
-CHECKS = _promises(commits, workers, claims, limits, deliveries, restarts, reads, queries, keeping)
+CHECKS = _promises(commits, workers, claims, limits, deliveries, restarts, reads, queries, keeping, moves)
 
 
 async def check_store(make_store: MakeStore) -> None:

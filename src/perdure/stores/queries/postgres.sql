@@ -480,7 +480,7 @@ where c.relname = any($1::name[]) and c.relkind in ('r', 'p') and c.relnamespace
 
 -- name: schema_version
 -- The newest migration applied, and the oldest library that may write here.
-select version, oldest_writer from schema_versions order by version desc limit 1;
+select version, oldest_writer from schema_versions where version < 1000000000 order by version desc limit 1;
 
 -- name: record_migration
 -- A migration was applied.

@@ -42,8 +42,10 @@ pragma data_version;
 select name from sqlite_master where type = 'table';
 
 -- name: schema_version
--- The version of the schema, and the oldest library that may write to it.
-select coalesce(max(version), 0), coalesce(max(oldest_writer), 0) from schema_versions;
+-- The version of the schema, and the oldest library that may write to it. The last number is a mark: see
+-- sqlite_moves.sql.
+select coalesce(max(version), 0), coalesce(max(oldest_writer), 0) from schema_versions
+where version < 1000000000;
 
 -- name: try_to_write
 -- Fails where the file is read-only, which `begin immediate` alone does not.

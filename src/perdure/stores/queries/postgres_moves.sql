@@ -1,0 +1,158 @@
+-- What a move between databases reads and writes on PostgreSQL (perdure.store.Movable). A table's columns are those that
+-- both sides have: `{columns}` stands for them, by the names that this database's own catalog gives. What belongs to an
+-- execution comes with `of_execution`; what belongs to none, with ''.
+
+-- name: ids
+-- Executions by id, behind one.
+select id from workflow_executions where id > $1 order by id limit $2;
+
+-- name: taken_ids
+-- Which of these are there.
+select id from workflow_executions where id = any($1::text[]);
+
+-- name: make_moved_away
+-- Only a database that was moved away has this table: it says where to.
+create table if not exists moved_away (
+    target text collate "C" not null primary key
+);
+
+-- name: put_target
+-- There.
+insert into moved_away (target) values ($1);
+
+-- name: forget_targets
+-- Nowhere.
+delete from moved_away;
+
+-- name: mark_moved
+-- From now on no library opens this database, older ones because of the number.
+insert into schema_versions (version, applied_at, oldest_writer) values (1000000000, clock_timestamp(), 1000000000)
+on conflict (version) do nothing;
+
+-- name: unmark_moved
+-- It is in use again.
+delete from schema_versions where version = 1000000000;
+
+-- name: is_moved
+-- Does it bear the mark?
+select exists (select 1 from schema_versions where version = 1000000000);
+
+-- name: moved_to
+-- Where its executions went.
+select target from moved_away;
+
+-- name: pack_workflow_executions
+-- Its row.
+select t.id as of_execution, t.*
+from workflow_executions t
+where t.id = any($1::text[])
+order by t.id;
+
+-- name: pack_step_executions
+-- Its journal.
+select t.execution_id as of_execution, t.*
+from step_executions t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.seq;
+
+-- name: pack_state_snapshots
+-- Its states.
+select t.execution_id as of_execution, t.*
+from state_snapshots t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.seq, t.branch;
+
+-- name: pack_approval_requests
+-- What it asks.
+select t.execution_id as of_execution, t.*
+from approval_requests t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.id;
+
+-- name: pack_approval_decisions
+-- The voices behind decisions.
+select r.execution_id as of_execution, t.*
+from approval_decisions t join approval_requests r on r.id = t.request_id
+where r.execution_id = any($1::text[])
+order by r.execution_id, t.request_id, t.ordinal;
+
+-- name: pack_rollback_actions
+-- What undoes it.
+select t.execution_id as of_execution, t.*
+from rollback_actions t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.generation, t.seq;
+
+-- name: pack_messages
+-- What was sent to it.
+select t.execution_id as of_execution, t.*
+from messages t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.id;
+
+-- name: pack_payload_chunks
+-- Its large values.
+select t.execution_id as of_execution, t.*
+from payload_chunks t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.digest;
+
+-- name: pack_workflow_definitions
+-- What workers registered.
+select '' as of_execution, t.* from workflow_definitions t order by name, version;
+
+-- name: pack_schedules
+-- What is started by the clock.
+select '' as of_execution, t.* from schedules t order by name;
+
+-- name: unpack_workflow_executions
+-- As they were.
+insert into workflow_executions ({columns})
+select {columns} from json_populate_recordset(null::workflow_executions, $1::text::json);
+
+-- name: unpack_step_executions
+-- As they were.
+insert into step_executions ({columns})
+select {columns} from json_populate_recordset(null::step_executions, $1::text::json);
+
+-- name: unpack_state_snapshots
+-- As they were.
+insert into state_snapshots ({columns})
+select {columns} from json_populate_recordset(null::state_snapshots, $1::text::json);
+
+-- name: unpack_approval_requests
+-- As they were.
+insert into approval_requests ({columns})
+select {columns} from json_populate_recordset(null::approval_requests, $1::text::json);
+
+-- name: unpack_approval_decisions
+-- As they were.
+insert into approval_decisions ({columns})
+select {columns} from json_populate_recordset(null::approval_decisions, $1::text::json);
+
+-- name: unpack_rollback_actions
+-- As they were.
+insert into rollback_actions ({columns})
+select {columns} from json_populate_recordset(null::rollback_actions, $1::text::json);
+
+-- name: unpack_messages
+-- As they were.
+insert into messages ({columns})
+select {columns} from json_populate_recordset(null::messages, $1::text::json);
+
+-- name: unpack_payload_chunks
+-- As they were.
+insert into payload_chunks ({columns})
+select {columns} from json_populate_recordset(null::payload_chunks, $1::text::json);
+
+-- name: unpack_workflow_definitions
+-- Unless one of this name is there.
+insert into workflow_definitions ({columns})
+select {columns} from json_populate_recordset(null::workflow_definitions, $1::text::json)
+on conflict do nothing;
+
+-- name: unpack_schedules
+-- Unless one of this name is there.
+insert into schedules ({columns})
+select {columns} from json_populate_recordset(null::schedules, $1::text::json)
+on conflict do nothing;
