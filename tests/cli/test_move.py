@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -54,31 +56,41 @@ def test_the_old_one_is_refused_until_it_is_reopened(filled: Shell) -> None:
 
 
 def test_a_live_worker_is_named_and_nothing_is_changed_or_it_is_waited_for(filled: Shell) -> None:
-    words = [sys.executable, "-m", "perdure", "worker", "app"]
-    with subprocess.Popen(words, cwd=filled.folder, env=filled.environment(), stderr=subprocess.PIPE, text=True) as it:
-        assert it.stderr is not None
-        for line in it.stderr:
-            if "Ctrl-C" in line:
-                break
+    with program(filled, "worker", "app") as worker:
+        said_by(worker, "Ctrl-C")
         refused = filled("move", SOURCE, TARGET)
         assert refused.code == 1
         assert f"1 live worker(s) run executions of {SOURCE}" in refused.err
-        assert f"pid {it.pid}" in refused.err
+        assert f"pid {worker.pid}" in refused.err
         assert filled("list").code == 0, "it is not marked"
-        move = subprocess.Popen(
-            [sys.executable, "-m", "perdure", "move", "--wait", SOURCE, TARGET],
-            cwd=filled.folder,
-            env=filled.environment(),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert move.stderr is not None
-        assert "Waiting for 1 worker(s) to leave" in move.stderr.readline()
-        it.terminate()
-        it.stderr.read()
-    out, _ = move.communicate(timeout=60)
-    assert (move.returncode, "2 executions moved" in out) == (0, True)
+        with program(filled, "move", "--wait", SOURCE, TARGET) as move:
+            said_by(move, "Waiting for 1 worker(s) to leave")
+            worker.terminate()
+            said_by(move, "2 executions moved")
+            assert move.wait(60) == 0
+
+
+@contextmanager
+def program(shell: Shell, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on meanwhile, and ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perdure", *words],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def said_by(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    assert any(words in line for line in process.stdout), f"it never said {words!r}"
 
 
 @pytest.mark.parametrize(
