@@ -29,6 +29,7 @@ from perdure import (
     step,
     workflow,
 )
+from perdure.codec import checksum
 from perdure.moving import Move, ready
 from perdure.records import Execution, Parcel, Status, WorkerRecord
 from perdure.store import Movable
@@ -372,7 +373,8 @@ async def test_encrypted_executions_are_carried_as_they_are(tmp_path: Path, post
 async def test_what_a_committed_transaction_asked_for_arrives_too(tmp_path: Path) -> None:
     source, target = f"sqlite:///{tmp_path}/source.db", f"sqlite:///{tmp_path}/target.db"
     store = await opened(source)
-    row = store.outgoing(Execution("mine", "move.child", input='{"item":"a lamp"}'))
+    words = '{"item":"a lamp"}'
+    row = store.outgoing(Execution("mine", "move.child", input=words, checksum=checksum(words, None, None)))
     await store.close()
     with closing(sqlite3.connect(tmp_path / "source.db")) as own, own:
         own.execute(
