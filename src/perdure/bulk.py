@@ -73,7 +73,7 @@ async def each(engine: Engine, query: Query, statuses: Sequence[Status], act: Ac
 async def _found(engine: Engine, query: Query, statuses: Sequence[Status]) -> list[str]:
     wanted = query.row_query()
     wanted = replace(wanted, status=tuple(s for s in statuses if not wanted.status or s in wanted.status))
-    return await _ids(engine.store, wanted) if wanted.status else []
+    return await _ids(engine.insight, wanted) if wanted.status else []
 
 
 async def _ids(store: Store, wanted: RowQuery) -> list[str]:
@@ -101,8 +101,8 @@ async def prune(engine: Engine, query: Query, older_than: Duration | None, dry_r
         before = limit if before is None else min(before, limit)
     wanted = replace(wanted, status=ended, ended_before=before)
     if dry_run:
-        return Done(await _ids(engine.store, wanted), dry_run=True)
-    return Done(await housekeeping.prune(engine.store, wanted))
+        return Done(await _ids(engine.insight, wanted), dry_run=True)
+    return Done(await housekeeping.prune(engine.insight, wanted))
 
 
 async def stats(store: Store) -> Stats:

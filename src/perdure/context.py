@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.errors import NoExecutionError
+from perdure.records import Execution
 from perdure.scope import CURRENT, Branch, Call, Scope
 
 
@@ -26,6 +27,22 @@ class Info:
     generation: int
     started_at: int
     changed: str | None = None  # the attributes as they are to be recorded in the row
+    namespace: str = ""  # what its names are stored with
+
+    @classmethod
+    def of(cls, row: Execution, attributes: Mapping[str, Any], namespace: str = "") -> Info:
+        """That of a claimed execution."""
+        return cls(
+            execution_id=row.id,
+            workflow=row.workflow,
+            version=row.version,
+            by=row.started_by,
+            attributes=attributes,
+            fence=row.fence,
+            generation=row.generation,
+            started_at=row.created_at,
+            namespace=namespace,
+        )
 
 
 def idempotency_key(execution_id: str, key: str, generation: int) -> str:
@@ -101,7 +118,8 @@ class Current:
     @property
     def idempotency_key(self) -> str:
         """Hand this to the outside world: the same for every attempt of this step, and for this step only."""
-        return idempotency_key(self._info.execution_id, self.key or "", self._info.generation)
+        info = self._info
+        return idempotency_key(info.namespace + info.execution_id, self.key or "", info.generation)
 
     @property
     def by(self) -> str | None:

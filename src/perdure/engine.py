@@ -11,40 +11,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-import msgspec
-
 from perdure import bulk, schedules, verifying
-from perdure.clock import Clock, Duration, SystemClock, micros, new_id, to_datetime
-from perdure.codec import CODEC, checksum
+from perdure.answering import answer_text, how_decided
+from perdure.clock import Clock, Duration, SystemClock, micros, new_id
+from perdure.codec import checksum
 from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
-    InvalidAnswerError,
     NotFoundError,
     PerdureError,
     StoreUnavailableError,
 )
 from perdure.handle import Handle
 from perdure.housekeeping import Housekeeping
-from perdure.keys import check_execution_id
+from perdure.keys import NAMESPACE_MARK, check_execution_id
 from perdure.loop import install_generator_hooks
 from perdure.outbox import Outbox
 from perdure.outcome import OpenRequest, User
 from perdure.protection import Protection
-from perdure.queues import Queue
-from perdure.records import Answer, Execution, Outgoing, Page, Request, Schedule, Verdict
+from perdure.queues import Queue, check_queue
+from perdure.records import Answer, Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
 from perdure.schedules import ScheduleView
-from perdure.schema import check
 from perdure.scope import ENGINE_THREADS
 from perdure.sealing import Encryption
 from perdure.search import Query, row_query
-from perdure.secrets import Secret
 from perdure.settings import find_url, hide_password
-from perdure.store import Store
+from perdure.store import Store, room
 from perdure.stores import open_store
+from perdure.stores.namespaced import DEFAULT, DefaultInsight, NamespacedStore
 from perdure.stores.sealed import SealedStore
 from perdure.streams import Live
 from perdure.telemetry import Listener
@@ -80,6 +77,7 @@ class Engine:
     and looks. `workflows`: those that run here; None: all that are imported. `queues`: those that are served
     (names, or `Queue`s with limits). `concurrency`: executions in memory at once. `lease`: seconds a worker lives
     without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
+    `namespace`: several applications in one database see only their own executions, queues and schedules.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
     `listeners`: functions that are told what happens (see `Happening`).
@@ -101,6 +99,7 @@ class Engine:
         poll: float | None = None,
         build: str | None = None,
         retention: Duration | None = None,
+        namespace: str = DEFAULT,
         codec: Protection | Encryption | None = None,
         resources: Mapping[Any, Callable[[], Any]] | None = None,
         listeners: Sequence[Listener] = (),
@@ -108,6 +107,8 @@ class Engine:
     ) -> None:
         if isinstance(queues, str):
             raise ValueError(f"queues= is a list of queues: [{queues!r}]")
+        for queue in queues:
+            check_queue(queue if isinstance(queue, str) else queue.name)
         if concurrency < 1:
             raise ValueError("concurrency= must be at least 1")
         if lease <= 0:
@@ -124,6 +125,10 @@ class Engine:
         self.store: Store = open_store(url)
         if self.protection.encryption is not None:
             self.store = cast(Store, SealedStore(self.store, self.protection.encryption))
+        self.insight: Store = cast(Store, DefaultInsight(self.store))
+        if namespace != DEFAULT:
+            self.store = self.insight = cast(Store, NamespacedStore(self.store, namespace))
+        self._namespace = namespace
         self.clock: Clock = clock or SystemClock()
         self._given = workflows
         self._with_worker = worker
@@ -159,7 +164,7 @@ class Engine:
             else:
                 await self._open_with_clock()
             poll = self._poll if self._poll is not None else self.store.poll
-            self._rows = RowReader(self.store)
+            self._rows = RowReader(self.insight)
             self.watch = Watch(self.store, self.clock, min(poll, 1.0), self._is_local, self._is_near)
             if self._with_worker:
                 self._undo_hooks = install_generator_hooks()
@@ -184,7 +189,7 @@ class Engine:
                 )
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
-                self._chores = Housekeeping(self.store, self.clock, self._start_row, self._retention)
+                self._chores = Housekeeping(self.insight, self.clock, self._start_row, self._retention)
                 self._chores.begin()
         except BaseException:
             if self._undo_hooks is not None:
@@ -273,7 +278,7 @@ class Engine:
             raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
         options = workflow.options_
         execution_id = options.execution_id if options.execution_id is not None else new_id(self.clock)
-        problem = check_execution_id(execution_id)
+        problem = check_execution_id(execution_id, room(self.store))
         if problem is not None:
             raise ValueError(f"{problem}: {execution_id!r:.100}")
         with self.protection.encoding():
@@ -321,7 +326,7 @@ class Engine:
 
         Those with `refused` say why they cannot be, and stay until they are dismissed; the others are due.
         """
-        return await self.store.outbox(limit)
+        return await self.insight.outbox(limit)
 
     async def dismiss(self, *rows: Outgoing) -> int:
         """Forget what was refused (see `outbox`). Gives how many rows that were."""
@@ -396,25 +401,34 @@ class Engine:
 
     def client(self) -> Engine:
         """Another engine on the same database, which only submits, answers and looks."""
-        return Engine(self._url, worker=False, build=self._given_build, codec=self.protection, clock=self.clock)
+        return Engine(
+            self._url,
+            worker=False,
+            build=self._given_build,
+            codec=self.protection,
+            clock=self.clock,
+            namespace=self._namespace,
+        )
 
     def get(self, execution_id: str) -> Handle[Any]:
         """A handle; asks nobody. Its methods raise `NotFoundError` if there is no such execution."""
+        if execution_id.startswith(NAMESPACE_MARK):
+            raise NotFoundError(f"{execution_id} is in another namespace: see Engine(namespace=)")
         return Handle(self, execution_id, None)
 
     # Looking ------------------------------------------------------------------------------------------
 
     async def list(self, query: Query | RowQuery | None = None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Executions, newest first: a page of `items`, and the `cursor` of the next one (None at the end)."""
-        return await self.store.list(row_query(query), limit, cursor)
+        return await self.insight.list(row_query(query), limit, cursor)
 
     async def count(self, query: Query | RowQuery | None = None) -> dict[str, int]:
         """How many executions, by status."""
-        return await self.store.count(row_query(query))
+        return await self.insight.count(row_query(query))
 
     async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""
-        rows = await self.store.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
+        rows = await self.insight.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
         return [request_view(row) for row in rows]
 
     async def _row(self, execution_id: str) -> Execution:
@@ -459,7 +473,7 @@ class Engine:
 
     async def stats(self) -> bulk.Stats:
         """How many executions stand where, the workers, and how many requests wait for somebody."""
-        return await bulk.stats(self.store)
+        return await bulk.stats(self.insight)
 
     def verify(self, query: Query | None = None) -> AsyncIterator[verifying.Verified]:
         """Replay what the query finds and has not ended on the workflows known here, and record nothing.
@@ -467,7 +481,7 @@ class Engine:
         Gives a `Verified` for each, as they come: would this code block it, and why?
         """
         self._check_open()
-        return verifying.verify(self.store, self._workflows, row_query(query), self.protection)
+        return verifying.verify(self.insight, self._workflows, row_query(query), self.protection)
 
     # Schedules ----------------------------------------------------------------------------------------
 
@@ -497,7 +511,7 @@ class Engine:
         wanted = Schedule(
             name, *workflow.identity, cron, timezone, overlap, backfill, text, workflow.options_.queue, created_at=now
         )
-        known = {row.name: row for row in await self.store.schedules()}
+        known = {row.name: row for row in await self.insight.schedules()}
         made = schedules.make(wanted, known.get(name), now)
         await self.store.put_schedule(made)
         self._look_at_schedules()
@@ -505,7 +519,7 @@ class Engine:
 
     async def schedules(self) -> Sequence[ScheduleView]:
         """All schedules, by name."""
-        return [schedules.view(row) for row in await self.store.schedules()]
+        return [schedules.view(row) for row in await self.insight.schedules()]
 
     async def pause_schedule(self, name: str) -> None:
         """Let it start nothing until it is resumed. Raises `NotFoundError`."""
@@ -522,7 +536,7 @@ class Engine:
 
     async def _set_schedule(self, name: str, *, paused: bool) -> None:
         self._check_open()
-        row = next((row for row in await self.store.schedules() if row.name == name), None)
+        row = next((row for row in await self.insight.schedules() if row.name == name), None)
         if row is None:
             raise NotFoundError(f"there is no schedule {name} in {self.store.url}")
         if row.paused and not paused:
@@ -544,12 +558,13 @@ class Engine:
         answer, an expiry or a withdrawal, `NotFoundError`.
         """
         self._check_open()
-        found = await self.store.requests(ids=[request_id], status=None)
+        foreign = self.store is not self.insight and request_id.startswith(NAMESPACE_MARK)
+        found = [] if foreign else await self.store.requests(ids=[request_id], status=None)
         if not found:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
         request = found[0]
         with self.protection.encoding():
-            text = _answer_text(request, value)
+            text = answer_text(request, value)
         who = by if isinstance(by, User) else User(by) if by is not None else None
         delivery = Answer(
             request_id, text, who.id if who else None, who.via if who else None, checksum(text)
@@ -559,44 +574,10 @@ class Engine:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
         decided = receipt.request or request
         if receipt.verdict in (Verdict.DECIDED, Verdict.ENDED):
-            raise AlreadyDecidedError(_how_decided(decided), execution_id=decided.execution_id, key=decided.key)
+            raise AlreadyDecidedError(how_decided(decided), execution_id=decided.execution_id, key=decided.key)
         self._hint(decided.execution_id)
         return request_view(decided)
 
     def _hint(self, execution_id: str) -> None:
         if self.worker is not None:
             self.worker.hint(execution_id)
-
-
-def _answer_text(request: Request, value: Any) -> str:
-    """An answer as text that fits the request's schema."""
-    if request.schema is None:
-        return CODEC.encode(value, path="answer")
-    dump = getattr(value, "model_dump_json", None)
-    try:
-        raw = dump() if dump is not None else msgspec.json.encode(value).decode()
-        text = CODEC.encode(msgspec.json.decode(raw), path="answer")
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidAnswerError(
-            f"the answer to {request.id} cannot be recorded: {error}; nothing was changed"
-        ) from error
-    problem = check(request.schema, text)
-    if problem is None and msgspec.json.decode(request.schema) == {"writeOnly": True}:  # the answer is a Secret
-        text = CODEC.encode(Secret(value), path="answer")
-    if problem is not None:
-        raise InvalidAnswerError(
-            f"the answer to {request.id} does not fit: {problem}; nothing was changed",
-            execution_id=request.execution_id,
-            key=request.key,
-        )
-    return text
-
-
-def _how_decided(request: Request) -> str:
-    if request.status == "decided":
-        who = f" by {request.answered_by}" if request.answered_by else ""
-        when = f" at {to_datetime(request.decided_at):%Y-%m-%d %H:%M:%S} UTC" if request.decided_at else ""
-        return f"{request.id} was answered{who}{when}: {request.answer}; that stands"
-    if request.status == "open":
-        return f"the execution of {request.id} has ended: it needs no answer any more"
-    return f"{request.id} is {request.status}: it takes no answer any more"

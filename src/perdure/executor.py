@@ -207,16 +207,7 @@ class Run:
             journal=journal,
             write_local=self.write_local,
             withdrawn=self._withdrawn,
-            info=Info(
-                self.id,
-                execution.workflow,
-                execution.version,
-                execution.started_by,
-                attributes,
-                self.fence,
-                self.generation,
-                execution.created_at,
-            ),
+            info=Info.of(execution, attributes, self.worker.namespace),
         )
         self.sequencer.arguments, self.sequencer.secrets = self.workflow.arguments, self.worker.secrets
         self.sequencer.redaction = self.worker.protection.redaction(self.workflow.options_.redact)

@@ -7,16 +7,19 @@ import hashlib
 ID_LIMIT = 255
 """Bytes an execution's id may have."""
 
+NAMESPACE_MARK = "~"
+"""The stored names of all namespaces but the default one begin so: `~shop/order-42`."""
 
-def child_id(parent: str, key: str, generation: int) -> str:
-    """`PARENT/KEY`, with `@g` in a later generation; what is too long ends in a digest."""
+
+def child_id(parent: str, key: str, generation: int, room: int = 0) -> str:
+    """`PARENT/KEY`, with `@g` in a later generation; what is too long ends in a digest. `room`: bytes kept free."""
     tail = f"@{generation}" if generation else ""
     full = f"{parent}/{key}{tail}"
     raw = full.encode()
-    if len(raw) <= ID_LIMIT:
+    if len(raw) + room <= ID_LIMIT:
         return full
     digest = hashlib.sha256(f"{key}{tail}\0{parent}".encode()).hexdigest()[:48]
-    return f"{parent.encode()[:200].decode(errors='ignore')}/{digest}"
+    return f"{parent.encode()[: 200 - room].decode(errors='ignore')}/{digest}"
 
 
 def request_id(execution_id: str, key: str, generation: int) -> str:
@@ -24,8 +27,8 @@ def request_id(execution_id: str, key: str, generation: int) -> str:
     return f"{execution_id}:{key}" + (f"@{generation}" if generation else "")
 
 
-def check_execution_id(execution_id: str) -> str | None:
-    """None, or why this is no id for an execution. Alike on every store."""
+def check_execution_id(execution_id: str, room: int = 0) -> str | None:
+    """None, or why this is no id for an execution. Alike on every store. `room`: bytes that the namespace takes."""
     if type(execution_id) is not str or not execution_id:
         return "an execution's id is a text that is not empty"
     if "\0" in execution_id:
@@ -34,6 +37,8 @@ def check_execution_id(execution_id: str) -> str | None:
         size = len(execution_id.encode())
     except UnicodeEncodeError:
         return "an execution's id is valid Unicode"
-    if size > ID_LIMIT:
-        return f"an execution's id has at most {ID_LIMIT} bytes, this one has {size}"
+    if size + room > ID_LIMIT:
+        return f"an execution's id has at most {ID_LIMIT - room} bytes, this one has {size}"
+    if execution_id.startswith(NAMESPACE_MARK):
+        return f"an execution's id does not begin with {NAMESPACE_MARK}, which stands for namespaces"
     return None

@@ -66,8 +66,9 @@ class Outbox:
 
     def wrote(self, rows: Sequence[Outgoing]) -> None:
         """Something was written for executions; it counts when the user commits."""
+        named: Callable[[str], str] = getattr(self._store, "own_name", str)
         for row in rows:
-            self._outstanding[row.execution_id] = self._clock.now() + OUTSTANDING
+            self._outstanding[named(row.execution_id)] = self._clock.now() + OUTSTANDING
         if self._looks is None or self._looks.done():
             self._looks = asyncio.get_running_loop().create_task(self._look_soon())
 

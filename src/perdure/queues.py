@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from perdure.clock import Duration, micros
+from perdure.keys import NAMESPACE_MARK
 from perdure.records import Limit
+
+
+def check_queue(name: Any) -> Any:
+    """The name, if it is one for a queue (None: no queue was given). Raises `ValueError`."""
+    if name is not None and (not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= 200):
+        raise ValueError(f"queue= is a queue's name, 1 to 200 bytes, not {name!r:.100}")
+    if name is not None and (name.startswith(NAMESPACE_MARK) or "\0" in name):
+        raise ValueError(f"a queue's name holds no NUL and does not begin with {NAMESPACE_MARK}: {name!r}")
+    return name
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,8 +36,7 @@ class Queue:
     per: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("a queue has a name")
+        check_queue(self.name)
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError("concurrency= must be at least 1")
         if self.rate is not None and (self.rate[0] < 1 or micros(self.rate[1]) < 1):

@@ -14,6 +14,16 @@ from typing import Any
 Redact = Callable[[str, Any], Any] | Iterable[str]
 """`redact(name, value)` gives what is shown; or further names."""
 
+
+def check_redact(given: Any) -> Redact | None:
+    """What `redact=` was told. Raises `TypeError` for what is neither a function nor names."""
+    if given is None or callable(given):
+        return given  # type: ignore[no-any-return]
+    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"redact= is a function or a list of names, not {given!r}")
+    return tuple(given)
+
+
 HIDDEN = "***"
 DEFAULT_NAMES = frozenset(
     {

@@ -13,7 +13,7 @@ from perdure.errors import NotFoundError, PerdureError
 from perdure.journal import CUT, is_outcome, live
 from perdure.keys import child_id
 from perdure.records import Cut, Entry, Execution, Status, Verdict
-from perdure.store import Store
+from perdure.store import Store, room
 
 TRIES = 5
 
@@ -31,7 +31,7 @@ async def retry(store: Store, clock: Clock, execution_id: str, by: str | None, b
         entries = [entry for entry in await store.history(execution_id) if entry.seq > row.base_seq]
         failed = failed_last(entries, row.error)
         if failed is not None and failed.kind == "child":
-            child = child_id(execution_id, failed.key, row.generation)
+            child = child_id(execution_id, failed.key, row.generation, room(store))
             below = (await store.get([child])).get(child)
             if below is not None and below.status == Status.FAILED:
                 await retry(store, clock, child, by, build)

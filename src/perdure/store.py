@@ -113,6 +113,11 @@ Same = Callable[[Execution, Execution], bool]
 """Whether the first of two executions of one id asks for what the second one is."""
 
 
+def room(store: object) -> int:
+    """Bytes that a namespace takes of each id in a store."""
+    return int(getattr(store, "room", 0))
+
+
 class Store(Insight, Protocol):
     """What an engine needs of a database."""
 

@@ -25,7 +25,7 @@ from perdure.records import ENDED, Entry, Execution, Inbox, Query, Status
 from perdure.scope import Call
 from perdure.secrets import allowing_secrets
 from perdure.sequencer import Sequencer, within
-from perdure.store import Store
+from perdure.store import Store, room
 from perdure.workflow import Workflow
 
 PAGE = 500
@@ -90,7 +90,7 @@ async def verify(store: Store, workflows: Workflows, query: Query, protection: P
             for n in range(0, len(known), AT_ONCE):
                 async for row, journal, inbox in _read(store, known[n : n + AT_ONCE]):
                     workflow = workflows[row.workflow, row.version]
-                    yield await _called_back(_Replay(row, workflow, journal, inbox, protection).look)
+                    yield await _called_back(_Replay(row, workflow, journal, inbox, protection, room(store)).look)
             cursor = page.cursor
             if cursor is None:
                 return
@@ -188,6 +188,7 @@ class _Replay:
         journal: Journal,
         inbox: Inbox | None,
         protection: Protection,
+        room: int,
     ) -> None:
         self._row = row
         self._workflow = workflow
@@ -196,6 +197,7 @@ class _Replay:
         self._secrets = protection.encryption is not None
         self._redaction = protection.redaction(workflow.options_.redact)
         self._warnings: list[str] = []
+        self._room = room
 
     def look(self) -> Verified:
         with allowing_secrets(self._secrets):
@@ -242,9 +244,7 @@ class _Replay:
             journal=journal,
             write_local=lambda kind, key, text: None,
             withdrawn=lambda call: None,
-            info=Info(
-                row.id, row.workflow, row.version, row.started_by, attributes, row.fence, row.generation, row.created_at
-            ),
+            info=Info.of(row, attributes),
         )
         sequencer.arguments = workflow.arguments
         sequencer.secrets = self._secrets
@@ -268,7 +268,7 @@ class _Replay:
     def _arrived(self, sequencer: Sequencer) -> PerdureError | None:
         """An answer, a message or a child's result that is there already, and that today's types cannot read."""
         for call in sequencer.open.values():
-            text = None if self._inbox is None else _delivered(call, self._row, self._inbox)
+            text = None if self._inbox is None else _delivered(call, self._row, self._inbox, self._room)
             if text is not None:
                 try:
                     call.spec.decode(text)
@@ -288,7 +288,7 @@ class _Replay:
             self._warnings.append(str(sequencer.stuck()))
 
 
-def _delivered(call: Call, row: Execution, inbox: Inbox) -> str | None:
+def _delivered(call: Call, row: Execution, inbox: Inbox, room: int) -> str | None:
     """The text that has come for an open call."""
     if call.spec.kind == "interrupt":
         asked = (r for r in inbox.requests if (r.key, r.generation) == (call.key, row.generation))
@@ -296,7 +296,7 @@ def _delivered(call: Call, row: Execution, inbox: Inbox) -> str | None:
     if call.spec.kind == RECEIVE:
         return next((message.value for message in inbox.messages if message.name == call.extra), None)
     if call.spec.kind == "child":
-        id = call.spec.workflow.options_.execution_id or child_id(row.id, call.key, row.generation)
+        id = call.spec.workflow.options_.execution_id or child_id(row.id, call.key, row.generation, room)
         return next((c.output for c in inbox.children if c.id == id and c.status is Status.COMPLETED), None)
     return None
 

@@ -18,6 +18,7 @@ from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
 from perdure.records import ENDED, Execution, Inbox, Message, Post, Receipt, Request, Status, Verdict
 from perdure.scope import GONE, STARTED, Call
+from perdure.store import room
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -158,7 +159,9 @@ def _sent(run: Run, call: Call, receipt: Receipt | None, error: BaseException | 
 
 
 def _child_of(run: Run, call: Call) -> str:
-    return call.spec.workflow.options_.execution_id or child_id(run.id, call.key, run.generation)
+    return call.spec.workflow.options_.execution_id or child_id(
+        run.id, call.key, run.generation, room(run.worker.store)
+    )
 
 
 def _child(run: Run, call: Call) -> None:

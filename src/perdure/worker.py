@@ -118,6 +118,7 @@ class Worker:
         self.protection = protection or Protection(hides=False)
         self.secrets = self.protection.encryption is not None
         self.listeners = tuple(listeners)
+        self.namespace: str = getattr(store, "prefix", "")
         self.resources = resources or Resources({})
         self.outbox = outbox
         self.thread = threading.get_ident()

@@ -21,7 +21,8 @@ from perdure.clock import Duration, from_datetime, micros
 from perdure.codec import CODEC, Coder
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
-from perdure.redaction import Redact
+from perdure.queues import check_queue
+from perdure.redaction import Redact, check_redact
 from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
@@ -484,8 +485,7 @@ class Workflow(Generic[P, R]):
             given["delay"] = micros(given["delay"])
         if type(given.get("priority", 0)) is not int or abs(given.get("priority", 0)) > 2**31 - 1:
             raise ValueError(f"priority= is a whole number of 32 bits, not {given['priority']!r}")
-        if not isinstance(given.get("queue", ""), str):
-            raise ValueError(f"queue= is a queue's name, not {given['queue']!r}")
+        check_queue(given.get("queue"))
         if "at" in given and given["at"].tzinfo is None:
             raise ValueError("at= needs a time zone: datetime(..., tzinfo=...)")
         if "at" in given:
@@ -544,14 +544,6 @@ class _WorkflowDecorator:
         return _make_workflow(function, self.settings)
 
 
-def _redact_of(given: Any) -> Redact | None:
-    if given is None or callable(given):
-        return given  # type: ignore[no-any-return]
-    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-        raise TypeError(f"redact= is a function or a list of names, not {given!r}")
-    return tuple(given)
-
-
 def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) or not callable(function):
         raise TypeError(f"{function!r}: a workflow is a function that returns its result")
@@ -559,10 +551,10 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         name=settings.get("name") or function.__qualname__,
         version=settings.get("version", 1),
         on_change=settings.get("on_change", "strict"),
-        queue=settings.get("queue"),
+        queue=check_queue(settings.get("queue")),
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
         budget=settings.get("budget"),
-        redact=_redact_of(settings.get("redact")),
+        redact=check_redact(settings.get("redact")),
     )
     _check_name(options.name)
     if options.on_change not in ("strict", "exact"):

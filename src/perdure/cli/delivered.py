@@ -12,7 +12,7 @@ async def tell_delivered(
 ) -> None:
     """Say what was delivered, and the command to go on with."""
     row = await engine.get(execution_id).row()
-    why_not = nobody_runs(await live_workers(engine.store), row)
+    why_not = nobody_runs(await live_workers(engine.insight), row)
     session.document({**document, "nobody_runs_it": why_not})
     session.say(words)
     if why_not:

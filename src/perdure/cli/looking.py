@@ -76,7 +76,7 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
         below = await engine.store.tree(row.id)
         asked = await engine.store.requests(execution_ids=[row.id, *(child.id for child in below)])
         requests = [request_view(request) for request in asked]
-        why_not = nobody_runs(await live_workers(engine.store), row)
+        why_not = nobody_runs(await live_workers(engine.insight), row)
     session.document(
         {
             **documents.execution(row),
@@ -116,7 +116,7 @@ async def _watch(session: Session, engine: Engine, id: str) -> int:
             row = await find_execution(engine, id)
             handle = engine.get(row.id)
             session.say(f"{row.id}  {_name(row)}")
-            why_not = nobody_runs(await live_workers(engine.store), row)
+            why_not = nobody_runs(await live_workers(engine.insight), row)
             if why_not:
                 progress.note(f"So far {why_not}.")
             outcome = await unless(interrupted, Follower(engine, handle, progress).outcome())

@@ -69,7 +69,7 @@ def run(
         served = {made.options_.queue or "default" for made in (*registered(), workflow)}
         play = _Run(
             session,
-            Engine(store, queues=sorted(served)),
+            Engine(store, queues=sorted(served), namespace=session.namespace),
             progress_for(session, lines=watch),
             Lines() if interactive else None,
             user(by),
@@ -160,7 +160,7 @@ def start(
         if queue is not None:
             workflow = workflow.options(queue=queue)
         _log(logging.ERROR)
-        return asyncio.run(_start(session, Engine(store, worker=False), workflow, args, kwargs, target))
+        return asyncio.run(_start(session, session.client(store), workflow, args, kwargs, target))
 
 
 async def _start(
@@ -169,7 +169,7 @@ async def _start(
     async with engine:
         handle = await engine.start(workflow, *args, **kwargs)
         row = await handle.row()
-        why_not = nobody_runs(await live_workers(engine.store), row)
+        why_not = nobody_runs(await live_workers(engine.insight), row)
     document = {"id": row.id, "workflow": row.workflow, "version": row.version, "status": str(row.status)}
     session.document({**document, "queue": row.queue, "nobody_runs_it": why_not})
     session.say(row.id)

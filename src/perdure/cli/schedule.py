@@ -107,7 +107,7 @@ def add(
     if queue is not None:
         workflow = workflow.options(queue=queue)
     settings = {"cron": cron, "timezone": timezone, "overlap": overlap, "backfill": backfill}
-    return asyncio.run(_add(session, Engine(store, worker=False), name, workflow, args, kwargs, settings))
+    return asyncio.run(_add(session, session.client(store), name, workflow, args, kwargs, settings))
 
 
 async def _add(
@@ -125,7 +125,7 @@ async def _add(
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         row = Execution("", made.workflow, made.version, queue=workflow.options_.queue or "default")
-        why_not = nobody_runs(await live_workers(engine.store), row)
+        why_not = nobody_runs(await live_workers(engine.insight), row)
     session.document({"schedule": documents.schedule(made), "nobody_runs_it": why_not})
     session.say(f"{name} starts {workflow_name(made)}; next: {_next(made)}{'' if made.paused else ' UTC'}")
     if made.paused:

@@ -41,6 +41,7 @@ class Session:
 
     db: str | None = None
     json: bool = False
+    namespace: str = "default"
     in_memory: bool = field(default=False, init=False)
     """The store ends with this process."""
 
@@ -79,7 +80,11 @@ class Session:
     def engine(self) -> Engine:
         """An engine that looks and delivers, and runs nothing."""
         logging.getLogger("perdure").setLevel(logging.ERROR)  # what concerns workers is theirs to say
-        return Engine(self.store(), worker=False)
+        return self.client(self.store())
+
+    def client(self, store: Store) -> Engine:
+        """An engine on a store that runs nothing, and sees what the namespace holds."""
+        return Engine(store, worker=False, namespace=self.namespace)
 
     # Output -------------------------------------------------------------------------------------------
 
@@ -109,6 +114,8 @@ class Session:
         db = []
         if self.db is not None:
             db = ["--db", self.db if hide_password(self.db) == self.db else "URL"]
+        if self.namespace != "default":
+            db += ["--namespace", self.namespace]
         return shlex.join([*program(), *db, *words])
 
 
@@ -145,13 +152,25 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def shared(function: F) -> F:
-    """`--db` and `--json`, wherever they stand. Read first, so that what is wrong with the others is JSON too."""
+    """`--db`, `--namespace` and `--json`, wherever they stand.
+
+    Read first, so that what is wrong with the others is JSON too.
+    """
     for option in (
         click.option(
             "--json", is_flag=True, is_eager=True, expose_value=False, callback=_remember, help="Answer in JSON."
         ),
         click.option(
             "--db", metavar="URL", is_eager=True, expose_value=False, callback=_remember, help="The database."
+        ),
+        click.option(
+            "--namespace",
+            metavar="NAME",
+            envvar="PERDURE_NAMESPACE",
+            is_eager=True,
+            expose_value=False,
+            callback=_remember,
+            help="The application's part of it.",
         ),
     ):
         function = option(function)

@@ -28,7 +28,7 @@ def stats(session: Session) -> int:
 async def _stats(session: Session, engine: Engine) -> int:
     async with engine:
         found = await engine.stats()
-        workers = await live_workers(engine.store)
+        workers = await live_workers(engine.insight)
     by_status: Counter[str] = Counter()
     for tally in found.executions:
         by_status[str(tally.status)] += tally.number

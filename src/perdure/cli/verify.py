@@ -43,10 +43,10 @@ def verify(session: Session, target: str, chosen: Filter) -> int:
 
 def _engine(session: Session, app: App) -> Engine:
     if not isinstance(app, Engine):
-        return Engine(session.store(), worker=False, workflows=app)
+        return Engine(session.store(), worker=False, workflows=app, namespace=session.namespace)
     store = open_store(app._url)
     store = session.store() if session.db is not None or isinstance(store, MemoryStore) else existing(store)
-    return Engine(store, worker=False, workflows=app._given, codec=app.protection)
+    return Engine(store, worker=False, workflows=app._given, codec=app.protection, namespace=app._namespace)
 
 
 class _Verifying:
@@ -63,7 +63,7 @@ class _Verifying:
         session, query = self._session, self._chosen.query
         async with engine:
             wanted = open_only(query.row_query())
-            total = sum((await engine.store.count(wanted)).values()) if wanted is not None else 0
+            total = sum((await engine.insight.count(wanted)).values()) if wanted is not None else 0
             bar = Bar(session, total)
             async for found in _aside(engine.verify(query)):
                 self._counts.setdefault((found.workflow, found.version), Counter())[found.fit] += 1

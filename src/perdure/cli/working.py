@@ -52,7 +52,13 @@ def worker(session: Session, target: str, queues: str | None, concurrency: int |
                 f"{target} is an engine with settings of its own: leave --db, --queues, --concurrency"
             )
         return asyncio.run(_work(session, app))
-    engine = Engine(session.store(new=True), workflows=app, queues=served, concurrency=concurrency or 100)
+    engine = Engine(
+        session.store(new=True),
+        workflows=app,
+        queues=served,
+        concurrency=concurrency or 100,
+        namespace=session.namespace,
+    )
     return asyncio.run(_work(session, engine))
 
 
