@@ -1,5 +1,6 @@
 """Several applications in one database: the same names, and nobody sees another's."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,16 @@ async def test_ids_leave_room_for_the_namespace() -> None:
             await engine.start(part.options(execution_id="~shop/a"), "a")
         with pytest.raises(ValueError, match="queue"):
             part.options(queue="~x")
+
+
+async def test_a_start_in_ones_own_transaction_stays_in_its_namespace(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/own.db"
+    async with Engine(url, workflows=FLOWS, namespace="shop") as shop, Engine(url, workflows=FLOWS) as engine:
+        connection = sqlite3.connect(tmp_path / "own.db", isolation_level=None)
+        connection.execute("begin")
+        handle = await shop.start(part.options(execution_id="p", connection=connection), "shop")
+        other = await engine.start(part.options(execution_id="p", connection=connection), "default")
+        connection.execute("commit")
+        connection.close()
+        assert await handle.result() == "shop" and await other.result() == "default"
+        assert not await shop.outbox() and not await engine.outbox()

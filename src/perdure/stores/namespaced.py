@@ -140,10 +140,6 @@ class NamespacedStore:
         return getattr(self._store, name)
 
     @property
-    def url(self) -> str:
-        return f"{self._store.url} (namespace {self.prefix[1:-1]})"
-
-    @property
     def clock(self) -> Any:
         return self._store.clock  # type: ignore[attr-defined]
 
