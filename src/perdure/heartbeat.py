@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 
@@ -15,12 +14,15 @@ from perdure.store import Store
 
 logger = logging.getLogger("perdure")
 
+BEATS = 3
+"""In each lease."""
+
 SILENT_LEASES = 10
-"""A loop that says nothing for so many leases is given up."""
+"""A loop that says nothing for so many leases is given up, until it says something again."""
 
 
 class Heartbeat:
-    """Renews one worker's lease until it is stopped, the worker is dead, or the loop has been silent for too long."""
+    """Renews one worker's lease until it is stopped or the worker is dead; not while the loop is silent too long."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class Heartbeat:
         self._dead = dead
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._seen = time.monotonic()
+        self._unanswered = 0  # asks of the loop, not seconds: who is stopped or suspended does not ask either
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"perdure-heartbeat-{worker}", daemon=True)
 
@@ -54,17 +56,20 @@ class Heartbeat:
             self._thread.join(timeout=self._lease)
 
     def loop_is_alive(self) -> None:
-        """Called by the event loop now and then."""
-        self._seen = time.monotonic()
+        """Called on the event loop, which runs."""
+        self._unanswered = 0
 
     def _run(self) -> None:
         asyncio.run(self._beat())
 
     async def _beat(self) -> None:
-        pause = self._lease / 3
-        while not self._stop.wait(pause):
-            if time.monotonic() - self._seen > SILENT_LEASES * self._lease:
-                return self._report_silence()
+        while not self._stop.wait(self._lease / BEATS):
+            self._tell(self.loop_is_alive)
+            self._unanswered += 1
+            if self._unanswered > BEATS * SILENT_LEASES:
+                if self._unanswered == BEATS * SILENT_LEASES + 1:
+                    self._report_silence()
+                continue
             try:
                 alive, now = await self._store.heartbeat(self._worker, self._epoch, self._lease)
             except PerdureError as error:

@@ -417,8 +417,6 @@ class Worker:
             except Exception:  # a worker that no longer looks would hold up everything, without a word
                 logger.exception("worker %s could not look for work; trying again", self.record.id)
                 pause = 0.25
-            if self.heartbeat is not None:
-                self.heartbeat.loop_is_alive()
             if not self._poke.is_set():
                 await self._wait(pause)
 

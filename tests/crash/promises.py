@@ -268,5 +268,5 @@ def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             cancelled.add(line.execution)
         elif line.what in (ENTER, HEARD) and line.execution in ended:
             yield f"I26: {line.execution} has ended, and then: {line}"
-        elif line.what == ENTER and any(line.execution.startswith(id) for id in cancelled):
+        elif line.what == ENTER and any(f"{line.execution}/".startswith(f"{id}/") for id in cancelled):
             yield f"I27: cancelled, and then: {line}"

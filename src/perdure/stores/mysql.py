@@ -45,7 +45,7 @@ from perdure.stores.mysql_claims import Wanted, claim
 from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or_null, values
 from perdure.stores.mysql_commits import read_back, record
 from perdure.stores.mysql_deliver import deliver, prune
-from perdure.stores.mysql_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.mysql_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.mysql_moves import MysqlMoves
 from perdure.stores.mysql_outbox import MysqlOutbox
 from perdure.stores.mysql_reads import MysqlReads
@@ -150,7 +150,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     def _failed(self, error: BaseException) -> PerdureError:
         found = sort_commit_error(error, self.url)
-        if isinstance(found, CommitUnknownError):
+        if isinstance(found, CommitUnknownError) or is_elsewhere(error):
             self._commits.drop()
         return type(found)(self._address.hide(str(found)))
 

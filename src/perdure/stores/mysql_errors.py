@@ -33,6 +33,8 @@ ALREADY_MADE = (1050, 1060, 1061)
 _UNSENT = (0, 2002, 2003, 2004, 2005, 2006)
 # The server gives up in the middle: a commit just made may be unanswered.
 _UNANSWERED = (1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1180, 1184, 1317, 1927, 3169)
+# A server that writes may be reached by a new connection: read-only, or a node outside of its cluster.
+_ELSEWHERE = (1047, 1290, 1792, 1836)
 _MISSING = (1054, 1146)
 _DAMAGED = (1034, 1194, 1195, 1712, 1877, 1932)
 _REFUSED = (
@@ -47,6 +49,7 @@ _REASONS = {
     1041: "it is out of memory",
     1044: "this user lacks the rights",
     1045: "the login was refused",
+    1047: "this node is not part of its cluster",
     1049: "there is no such database; create it first",
     1053: "it is shutting down",
     1114: "a table is full",
@@ -63,6 +66,7 @@ _REASONS = {
     1698: "the login was refused",
     1792: "this server is read-only: a replica, or set so",
     1836: "this server is read-only: a replica, or set so",
+    1969: "the statement took too long",
     3024: "the statement took too long",
 }
 
@@ -95,6 +99,11 @@ def sort_commit_error(error: BaseException, place: str) -> PerdureError:
     if code == DUPLICATE:
         return BadBatchError(f"{place}: an entry of this batch is recorded already; nothing of the batch was")
     return sort_error(error, place)
+
+
+def is_elsewhere(error: BaseException) -> bool:
+    """This server will not serve us any more, as after a failover: only a new connection finds the one that does."""
+    return error_code(error) in _ELSEWHERE
 
 
 def error_code(error: BaseException) -> int | None:

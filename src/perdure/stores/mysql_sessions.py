@@ -23,7 +23,7 @@ from perdure.errors import BadBatchError, PerdureError, StoreUnavailableError
 from perdure.stores.gate import Gate
 from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_columns import SQL, fill
-from perdure.stores.mysql_errors import DEADLOCK, DRIVER_ERRORS, error_code, is_answered, sort_error
+from perdure.stores.mysql_errors import DEADLOCK, DRIVER_ERRORS, error_code, is_answered, is_elsewhere, sort_error
 
 Value = TypeVar("Value")
 
@@ -221,6 +221,8 @@ class Pool:
             try:
                 yield session
             except DRIVER_ERRORS as error:
+                if is_elsewhere(error):
+                    session.terminate()
                 raise in_words(self._address, error) from error
             finally:
                 if not session.is_broken and not self._closed:

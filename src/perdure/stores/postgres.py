@@ -63,7 +63,7 @@ from perdure.stores.postgres_columns import (
     pack_schedule,
     read_verdicts,
 )
-from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
+from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_outbox import PostgresOutbox
 from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
@@ -181,7 +181,7 @@ class PostgresStore(PostgresMoves):
 
     def _failed(self, error: BaseException) -> PerdureError:
         found = sort_commit_error(error, self.url)
-        if isinstance(found, CommitUnknownError):
+        if isinstance(found, CommitUnknownError) or is_elsewhere(error):
             self._commits.drop()
         return type(found)(self._address.hide(str(found)))
 

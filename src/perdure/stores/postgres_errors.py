@@ -25,6 +25,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 # The server says that it stops: a commit just made may be unanswered. 40003: it does not know itself.
 _UNANSWERED = ("08", "57P01", "57P02", "57P03", "40003")
 _BROKEN_STATEMENTS = ("26000", "42P05")  # prepared in another session: a pooler shares sessions out by transaction
+_ELSEWHERE = ("25006",)  # a server that writes may be reached by a new connection
 _MISSING = ("42P01", "42703", "42883", "3F000")
 _DAMAGED = ("XX001", "XX002")
 _REASONS = {
@@ -81,6 +82,11 @@ def sort_commit_error(error: BaseException, place: str) -> PerdureError:
     if code[:2] in ("25", "26", "28", "40", "42", "53", "55", "57", "58"):
         return sort_error(error, place)
     return BadBatchError(f"{place} refused a batch: {_says(error)}. Nothing of it was recorded")
+
+
+def is_elsewhere(error: BaseException) -> bool:
+    """This server will not serve us any more, as after a failover: only a new connection finds the one that does."""
+    return _code(error) in _ELSEWHERE
 
 
 def _unknown(error: BaseException, place: str) -> CommitUnknownError:

@@ -17,7 +17,7 @@ import asyncpg
 from perdure.errors import PerdureError, StoreUnavailableError
 from perdure.stores.gate import Gate as AnyGate
 from perdure.stores.postgres_address import Address
-from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_error
+from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_error
 from perdure.stores.queries import load_queries
 
 SQL = {
@@ -92,7 +92,7 @@ async def pinned(address: Address, connection: Any) -> AsyncIterator[None]:
 
 
 class Pool:
-    """For everything but commits and heartbeats: one connection, up to ten as needed; or a pool that the user has."""
+    """For everything but commits and heartbeats: connections as needed, up to ten; or a pool that the user has."""
 
     def __init__(self, address: Address, gate: Gate, given: Any = None, size: int = 10) -> None:
         self._address = address
@@ -109,7 +109,7 @@ class Pool:
         return await asyncpg.create_pool(
             **_options(self._address),
             timeout=self._address.connect_seconds,
-            min_size=1,
+            min_size=0,  # with a floor the driver would try by itself to keep it, whatever the gate says
             max_size=self._size,
             init=lambda connection: prepare(self._address, connection),
             reset=_keep_settings,
@@ -135,6 +135,8 @@ class Pool:
             async with pinned(self._address, connection):
                 yield connection
         except DRIVER_ERRORS as error:
+            if is_elsewhere(error):
+                connection.terminate()
             raise in_words(self._address, error) from error
         finally:
             with suppress(*DRIVER_ERRORS):
