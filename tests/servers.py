@@ -120,11 +120,7 @@ class PostgresServer:
         )
         atexit.register(self.close)
         try:
-            self._run(
-                ["initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-            )
-            rules = Path(self._data, "pg_hba.conf")
-            rules.write_text(f"host all {LOCKED} all scram-sha-256\n{rules.read_text()}")
+            self._make_data()
             self.start()
         except BaseException:
             self.close()
@@ -135,6 +131,13 @@ class PostgresServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _make_data(self) -> None:
+        self._run(
+            ["initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        )
+        rules = Path(self._data, "pg_hba.conf")
+        rules.write_text(f"host all {LOCKED} all scram-sha-256\n{rules.read_text()}")
 
     @property
     def _data(self) -> str:
@@ -237,7 +240,7 @@ class PostgresServer:
         while self._process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError):
                 lines = status.read_text().splitlines()
-                if lines and lines[0] == str(self._process.pid) and lines[-1].strip() == "ready":
+                if lines and lines[0] == str(self._process.pid) and lines[-1].strip() in ("ready", "standby"):
                     return True
             time.sleep(0.01)
         return False
@@ -271,9 +274,7 @@ class MariaDbServer:
         )
         atexit.register(self.close)
         try:
-            # Only root may log in, without a password, and only from here.
-            options = ["--no-defaults", f"--datadir={self._data}", "--auth-root-authentication-method=normal"]
-            self._run([self.programs["mariadb-install-db"], *options, "--skip-test-db", "--skip-name-resolve"])
+            self._make_data()
             self.start()
         except BaseException:
             self.close()
@@ -284,6 +285,11 @@ class MariaDbServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _make_data(self) -> None:
+        # Only root may log in, without a password, and only from here.
+        options = ["--no-defaults", f"--datadir={self._data}", "--auth-root-authentication-method=normal"]
+        self._run([self.programs["mariadb-install-db"], *options, "--skip-test-db", "--skip-name-resolve"])
 
     @property
     def _data(self) -> str:

@@ -157,10 +157,14 @@ async def connect(address: Address) -> Session:
         )
         try:
             session = Session(address, connection, 1 << 30, False)
-            ((version, most_bytes),) = (await session.run(SQL["server"]))[0].tuples
+            server, cluster = await session.run(SQL["server"], SQL["cluster"])
+            ((version, most_bytes),) = server.tuples
             session.most_bytes, session.mariadb = most_bytes, "mariadb" in version.lower()
             _check_version(address, version, session.mariadb)
             await session.run(*_settings(session.mariadb))
+            if ("wsrep_on", "ON") in cluster.tuples:
+                # After a failover this node may have more to apply, and would take for lost what is on its way.
+                await session.run(SQL["wait_for_cluster"], SQL["caught_up"], SQL["wait_no_more"])
         except BaseException:
             connection.close()
             raise

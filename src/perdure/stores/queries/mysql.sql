@@ -12,6 +12,22 @@
 -- Who it is, and how much it takes at once.
 select version(), @@max_allowed_packet;
 
+-- name: cluster
+-- Is this a node of a Galera cluster? (Others, and MySQL, give no row, or OFF.)
+show variables like 'wsrep_on';
+
+-- name: wait_for_cluster
+-- What is read next is read once all is here that the cluster has acknowledged.
+set session wsrep_sync_wait = 1;
+
+-- name: caught_up
+-- A read.
+select 1;
+
+-- name: wait_no_more
+-- From here on one node alone is written to, and knows.
+set session wsrep_sync_wait = 0;
+
 -- name: read_committed
 -- Each statement sees what is committed when it begins, and locks no gaps.
 set session transaction isolation level read committed;
