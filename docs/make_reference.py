@@ -30,10 +30,12 @@ and the pages in [how-to](how-to). Durations are seconds or `timedelta`. What is
 """
 
 GROUPS = {
-    "Writing workflows": "workflow step checkpoint Retry Budget resource current Current now uuid4 random patched",
+    "Writing workflows": (
+        "workflow step checkpoint Retry Budget resource transaction current Current now uuid4 random patched"
+    ),
     "Waiting, messages, children": "sleep interrupt receive send restart start_child Child gather race Won",
     "Telling the world": "emit publish progress usage set_attributes Event Restarted Progress Usage",
-    "Running": "Engine Signal Handle Queue Query Page Status HistoryEntry ScheduleView Done Stats MemoryStore",
+    "Running": "Engine Signal Handle Queue Query Page Outgoing Status HistoryEntry ScheduleView Done Stats MemoryStore",
     "Listening": "Happening",
     "Outcomes": "Completed Failed Waiting Paused Cancelled Blocked OpenRequest User",
     "Values and secrets": "register Secret Encryption generate_key Protection",

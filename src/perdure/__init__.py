@@ -50,9 +50,9 @@ from perdure.joins import Won, gather, race
 from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, User, Waiting
 from perdure.protection import Protection
 from perdure.queues import Queue
-from perdure.records import Page, Status
+from perdure.records import Outgoing, Page, Status
 from perdure.registered import register
-from perdure.resources import resource
+from perdure.resources import resource, transaction
 from perdure.retry import Retry
 from perdure.schedules import ScheduleView
 from perdure.sealing import Encryption, generate_key
@@ -111,6 +111,7 @@ __all__ = [
     "NotInWorkflowError",
     "OpenRequest",
     "Outcome",
+    "Outgoing",
     "Page",
     "Paused",
     "PerdureError",
@@ -160,6 +161,7 @@ __all__ = [
     "sleep",
     "start_child",
     "step",
+    "transaction",
     "usage",
     "uuid4",
     "workflow",

@@ -39,7 +39,7 @@ def enter(run: Run, call: Call) -> None:
             call.intent = pending.intent
             if pending.not_before > run.now():
                 return back_off(run, call, pending.not_before)
-            if spec.intent and call.intent:
+            if spec.intent and call.intent and not spec.options.transactional:
                 return _verify(run, call)
     if spec.intent and not call.intent:
         call.intent = True
@@ -60,6 +60,8 @@ def start(run: Run, call: Call) -> None:
         else:
             args, kwargs = spec.arguments.unbind(call.input)
         if spec.resources:
+            if spec.options.transactional:
+                return run.transact(call, args, kwargs)
             coroutine = filled(run, call, args, kwargs)
         else:
             coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
@@ -106,7 +108,7 @@ def _suspended(run: Run, call: Call, task: Any, done: Any) -> None:
     timeout = call.spec.options.timeout
     if timeout is not None:
         timer = run.worker.clock.call_at(run.now() + timeout, functools.partial(_time_out, call))
-    task.add_done_callback(functools.partial(_ended, run, call, timer, done))
+    task.add_done_callback(functools.partial(ended, run, call, timer, done))
 
 
 def _time_out(call: Call) -> None:
@@ -116,7 +118,7 @@ def _time_out(call: Call) -> None:
         call.task.cancel()
 
 
-def _ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
+def ended(run: Run, call: Call, timer: Any, done: Any, task: asyncio.Task[Any]) -> None:
     try:
         _sort_out(run, call, timer, done, task)
     except Exception as error:

@@ -112,6 +112,7 @@ class Committer:
         self.complained = False
         self.batches = 0
         self.idle_waiters: list[asyncio.Future[None]] = []
+        self.holders: list[asyncio.Future[None]] = []  # who wait until nothing is on its way
 
     def belong_to(self, worker: int, epoch: int) -> None:
         """Commit for this worker from now on."""
@@ -165,6 +166,36 @@ class Committer:
         self.busy = True
         self.loop.call_soon(self._pump if self.inline else self._send_next)
 
+    async def hold(self) -> None:
+        """Wait until no batch is on its way, and let none go until `let_go`."""
+        if not self.busy:
+            self.busy = True
+            return
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self.holders.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self.holders:
+                self.holders.remove(waiter)
+            else:
+                self.let_go()  # it was granted just now
+            raise
+
+    def let_go(self) -> None:
+        """What has gathered may go."""
+        if self.flight is None:
+            self._rest()
+
+    def take_of(self, execution_id: str) -> tuple[Work, Batch]:
+        """Take what one execution wants recorded, while nothing is on its way."""
+        work = self.work.part(lambda other: other == execution_id)
+        self.forget(execution_id)
+        self.tokens += 1
+        work.token = f"{self.prefix}{self.tokens}"
+        self.batches += 1
+        return work, self._batch(work)
+
     async def idle(self) -> None:
         """Wait until nothing is on its way."""
         while self.busy and not self.dead:
@@ -173,6 +204,9 @@ class Committer:
             await waiter
 
     def _rest(self) -> None:
+        if self.holders:
+            self.busy = True
+            return self.holders.pop(0).set_result(None)
         self.busy = False
         if self._anything() and not self.dead:
             return self.kick()
@@ -230,13 +264,13 @@ class Committer:
 
     def _pump(self) -> None:
         end = perf_counter() + STAY
-        while self._anything() and not self.dead:
+        while self._anything() and not self.dead and not self.holders:
             work, batch = self._take()
             try:
                 verdicts = self.store.commit(batch)
             except Exception as error:
                 return self._failed(work, error)
-            self._answered(work, verdicts)  # type: ignore[arg-type]
+            self.answered(work, verdicts)  # type: ignore[arg-type]
             if perf_counter() > end:
                 if self._anything():
                     self.loop.call_soon(self._pump)
@@ -247,7 +281,7 @@ class Committer:
     # Commits made by a server ---------------------------------------------------------------------------
 
     def _send_next(self) -> None:
-        if self.dead or not self._anything():
+        if self.dead or self.holders or not self._anything():
             return self._rest()
         work, batch = self._take()
         self._send(work, batch)
@@ -272,12 +306,15 @@ class Committer:
         self.flight = None
         if not ok:
             return self._failed(work, result)
-        self._answered(work, result)
+        self.answered(work, result)
         if self.flight is None:
             self._send_next()
         return None
 
     # Answers --------------------------------------------------------------------------------------------
+
+    def _must_stop(self) -> bool:
+        return self.dead or bool(self.holders)
 
     def _is_stale(self, work: Work) -> bool:
         """Was it sent under an earlier name? Its runs are dropped; what is to be started goes on under the new one."""
@@ -293,7 +330,7 @@ class Committer:
         if execution.owner is not None:
             execution.owner = self.worker
 
-    def _answered(self, work: Work, verdicts: Verdicts) -> None:
+    def answered(self, work: Work, verdicts: Verdicts) -> None:
         if self._is_stale(work):
             return None
         self.tries = 0
@@ -318,7 +355,7 @@ class Committer:
                     run.acknowledged(subject, entry)
                 except Exception as error:
                     run.broken(error)
-                if len(self.items) >= enough and not self.inline and self.flight is None and not self.dead:
+                if len(self.items) >= enough and not self.inline and self.flight is None and not self._must_stop():
                     self._send(*self._take())
         for (run, change), verdict in zip(work.changes, verdicts.changes, strict=True):
             try:
@@ -332,7 +369,7 @@ class Committer:
             return self._rest()
         if isinstance(error, CommitUnknownError):
             self._complain(error)
-            task = self.loop.create_task(self._settle(work))
+            task = self.loop.create_task(self.settle(work))
             task.add_done_callback(functools.partial(self._done_again, work))
             return
         if isinstance(error, StoreUnavailableError):
@@ -368,19 +405,19 @@ class Committer:
             return self._rest()
         if self._is_stale(work):
             return self._rest()
-        self._merge(work)
+        self.merge(work)
         if self.inline:
             return self._pump()
         return self._send_next()
 
-    def _merge(self, work: Work) -> None:
+    def merge(self, work: Work) -> None:
         """Put what was not recorded back in front of what has gathered since."""
         later = self.work
         for name in ("items", "changes", "creates", "requests", "closes", "takes", "untakes"):
             getattr(work, name).extend(getattr(later, name))
         self._gather_into(work)
 
-    async def _settle(self, work: Work) -> Verdicts | None:
+    async def settle(self, work: Work) -> Verdicts | None:
         batch = self._batch(work)
         while True:
             try:
@@ -398,7 +435,7 @@ class Committer:
         verdicts = task.result()
         if verdicts is None:
             return self._again(work)
-        self._answered(work, verdicts)
+        self.answered(work, verdicts)
         if self.flight is None:
             self._rest()
         return None
@@ -423,7 +460,7 @@ class Committer:
                     verdicts = answer if isinstance(answer, Verdicts) else await answer
                     done.append((part, verdicts))
                 except CommitUnknownError:
-                    settled = await self._settle(part)
+                    settled = await self.settle(part)
                     if settled is None:
                         continue
                     done.append((part, settled))
@@ -442,7 +479,7 @@ class Committer:
             return self._rest()
         for part, result in task.result():
             if isinstance(result, Verdicts):
-                self._answered(part, result)
+                self.answered(part, result)
             else:
                 self._expel(part, result)
         if self.flight is None:

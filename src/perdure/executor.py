@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import alarms, bodies, budgets, endings, errands, streams, waits
+from perdure import alarms, bodies, budgets, endings, errands, streams, transactional, waits
 from perdure.codec import CODEC, checksum, decode_error
 from perdure.context import Info
 from perdure.errors import DecodeError, LeaseLostError, PerdureError
@@ -294,7 +294,7 @@ class Run:
         encoding = "json"
         if (text is not None and len(text) >= BASE_LEAST) or (output is not None and len(output) >= BASE_LEAST):
             text, output, encoding = pack_pair(
-                self.sequencer.window, seq, text, output, is_base=call.outermost is None, is_body=kind in _BODIES
+                self.sequencer.window, seq, text, output, is_base=_is_base(call), is_body=kind in _BODIES
             )
         entry: Entry = _new(
             Entry,
@@ -440,6 +440,10 @@ class Run:
         else:
             sequencer.hand_over(call, None, decode_error(entry.error or "{}"), entry.completed_at)
         return self.rest()
+
+    def transact(self, call: Call, args: Any, kwargs: Any) -> None:
+        """Run a transactional body (see `perdure.transactional`)."""
+        transactional.start(self, call, args, kwargs)
 
     def nested(self, scope: Call | Branch, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A durable call made by a step's body (see `perdure.nested`)."""
@@ -596,3 +600,8 @@ class Run:
             held.clear()
         self.messages = []
         self.receiving = []
+
+
+def _is_base(call: Call) -> bool:
+    """May later entries refer to texts of this one? Not of what is not loaded, nor of what may be rolled back."""
+    return call.outermost is None and not (call.spec.kind in _BODIES and call.spec.options.transactional)

@@ -40,9 +40,16 @@ def nested(
             execution_id=run.id,
             key=body.key,
         )
-    if spec.intent:
+    if body.spec.options.transactional:
         raise PerdureError(
-            f"{spec.name} is once=True and was called inside the body of {body.key}: call it from workflow code",
+            f"{spec.name} was called inside the body of {body.key}, which is transactional: call it from workflow code",
+            execution_id=run.id,
+            key=body.key,
+        )
+    if spec.intent:
+        how = "transactional" if spec.options.transactional else "once=True"
+        raise PerdureError(
+            f"{spec.name} is {how} and was called inside the body of {body.key}: call it from workflow code",
             execution_id=run.id,
             key=body.key,
         )

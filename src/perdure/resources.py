@@ -28,6 +28,34 @@ class Resource:
         return f"resource({getattr(self.kind, '__qualname__', self.kind)})"
 
 
+class Transaction(Resource):
+    """The default of a transactional step's parameter: its connection. Made by `transaction`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"transaction({getattr(self.kind, '__qualname__', self.kind)})"
+
+    def check(self, connection: Any) -> None:
+        """Raises `TypeError` if the body wants the connection of another driver."""
+        wanted, given = (kind.__module__.partition(".")[0] for kind in (self.kind, type(connection)))
+        if wanted != "builtins" and not any(k.__module__.partition(".")[0] == wanted for k in type(connection).__mro__):
+            raise TypeError(f"{self!r}: the engine's store has connections of {given}, not of {wanted}")
+
+
+def transaction(kind: type[T]) -> T:
+    """As the default of a transactional step's parameter: the connection of the step's transaction.
+
+    `kind`: the driver's class, which depends on the engine's store: `asyncpg.Connection`, `asyncmy.Connection` or
+    `sqlite3.Connection`. The transaction is open; it is committed together with the step's outcome when the body
+    returns, and rolled back when it raises or takes too long. Committing it in the body is an error.
+
+    >>> @step(transactional=True)
+    ... async def book(seat: str, connection: asyncpg.Connection = transaction(asyncpg.Connection)) -> None: ...
+    """
+    return Transaction(kind)  # type: ignore[return-value]
+
+
 def resource(kind: type[T]) -> T:
     """As a step parameter's default: filled from `Engine(resources={kind: factory})`, never recorded.
 
@@ -48,7 +76,9 @@ def wanted(function: Callable[..., Any]) -> dict[str, Any]:
     except (TypeError, ValueError):
         return found
     for parameter in parameters:
-        if isinstance(parameter.default, Resource):
+        if isinstance(parameter.default, Transaction):
+            found[parameter.name] = parameter.default
+        elif isinstance(parameter.default, Resource):
             found[parameter.name] = parameter.default.kind
         elif found and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             name = getattr(function, "__qualname__", repr(function))

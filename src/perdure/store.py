@@ -22,7 +22,7 @@ was recorded), `DecodeError` for a damaged row. Everything else is a defect.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from perdure.records import (
     Batch,
@@ -106,6 +106,33 @@ class Insight(Protocol):
         The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows.
         `since` is included, `until` is not. (Last here, as its name hides the type in this class.)
         """
+        ...
+
+
+class Transaction(Protocol):
+    """A transaction of the store's database, open for the body of a step, which writes rows of its own in it."""
+
+    connection: Any
+    """The driver's."""
+
+    is_async: bool
+    """Its methods are awaited."""
+
+    async def commit(self, batch: Batch) -> Verdicts:
+        """Record a batch in it as `Store.commit` does, and commit all of it together.
+
+        If the worker does not stand, nothing is recorded, and what the body wrote is gone. Raises `CommitUnknownError`
+        (ask `settle`); after any other error all is rolled back: `StoreUnavailableError`, `BadBatchError`,
+        `PerdureError` if the body has ended the transaction, the driver's error for what the body wrote.
+        """
+        ...
+
+    async def roll_back(self) -> None:
+        """Undo what is not committed, and give the connection back. Called once, at last, whatever came before."""
+        ...
+
+    def expire(self) -> None:
+        """The time is over: a body that cannot be stopped shall do nothing more here."""
         ...
 
 
@@ -282,6 +309,14 @@ class Store(Insight, Protocol):
         or REPEAT if `same` says so of it and of what is there), a message is delivered (OK, REPEAT). What cannot be
         (EXISTS, ENDED, GONE) stays, with the reason in `refused`, and is not looked at again. A row that another
         worker holds is passed over, and so is what comes after it for the same execution.
+        """
+        ...
+
+    async def begin(self, seconds: float) -> Transaction:
+        """Open a transaction, whose time is over after so many seconds: then the server may end it, too.
+
+        On a store that is `inline` it takes the one lock, and commits of others fail until it is over. Raises
+        `StoreUnavailableError`; `PerdureError` where there are no transactions (not `own_transactions`).
         """
         ...
 

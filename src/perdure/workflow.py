@@ -17,8 +17,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perdure.arguments import Arguments
 from perdure.budget import Budget
-from perdure.clock import Duration, from_datetime, micros
-from perdure.codec import CODEC, Coder
+from perdure.clock import SECOND, Duration, from_datetime, micros
+from perdure.codec import CODEC
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
 from perdure.queues import check_queue
@@ -27,6 +27,7 @@ from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
+from perdure.steps import TRANSACTION, StepOptions, StepSpec, check_name, check_options, check_transaction
 from perdure.threads import MADE, drive, here, wait_for
 
 P = ParamSpec("P")
@@ -35,56 +36,6 @@ T = TypeVar("T")
 V = TypeVar("V")
 T_in = TypeVar("T_in", contravariant=True)
 V_out = TypeVar("V_out", covariant=True)
-
-FORBIDDEN = frozenset("/#@\0")
-
-
-@dataclass(slots=True, frozen=True)
-class StepOptions:
-    """What `@step` was told. `timeout`: microseconds an attempt may take."""
-
-    name: str
-    kind: str = "step"
-    retry: Retry | None = None
-    timeout: int | None = None
-    once: bool = False
-    verify: Callable[..., Any] | None = None
-    on_change: str = "strict"
-
-
-class StepSpec:
-    """A step as sequencer and executor see it."""
-
-    __slots__ = (
-        "arguments",
-        "function",
-        "intent",
-        "is_async",
-        "kind",
-        "name",
-        "on_change",
-        "options",
-        "resources",
-        "returns",
-    )
-
-    def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
-        self.function = function
-        self.options = options
-        self.name = options.name
-        self.kind = options.kind
-        self.on_change = options.on_change
-        self.intent = options.once
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.resources = wanted(function)
-        self.arguments = Arguments(function, CODEC, self.resources)
-        self.returns: Coder = self.arguments.returns
-
-    def decode(self, text: str) -> Any:
-        return self.returns.decode(text)
-
-    def normalize(self, text: str) -> str:
-        return self.arguments.normalize(text)
 
 
 class _Step(Generic[P, R]):
@@ -99,6 +50,7 @@ class _Step(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self._resources = wanted(function)
+        check_transaction(options.name, self._resources, options.transactional)
         self._spec: StepSpec | None = None
 
     @property
@@ -142,7 +94,7 @@ class _Step(Generic[P, R]):
         if "timeout" in changes and changes["timeout"] is not None:
             changes["timeout"] = micros(changes["timeout"])
         options = replace(self.options_, **changes)
-        _check_options(options)
+        check_options(options)
         return options
 
     def __repr__(self) -> str:
@@ -232,23 +184,10 @@ class SyncStep(_Step[P, R]):
         return await gather(*[self.aio(item) for item in items], limit=limit)
 
 
-def _check_name(name: str) -> None:
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 200 or FORBIDDEN & set(name):
-        raise ValueError(f"{name!r} is no name for a workflow or step: 1 to 200 bytes, without / # @ and NUL")
-
-
-def _check_options(options: StepOptions) -> None:
-    _check_name(options.name)
-    if options.on_change not in ("strict", "exact"):
-        raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
-    if options.verify is not None and not options.once:
-        raise ValueError("verify= tells what became of a once-only step: it needs once=True")
-    if options.timeout is not None and options.timeout <= 0:
-        raise ValueError("timeout= must be positive")
-
-
 def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, Any]) -> Any:
-    timeout = settings.get("timeout")
+    timeout, transactional = settings.get("timeout"), settings.get("transactional", False)
+    if timeout is None and transactional:
+        timeout = TRANSACTION / SECOND
     options = StepOptions(
         name=settings.get("name") or function.__qualname__,
         kind=kind,
@@ -257,8 +196,9 @@ def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, A
         once=settings.get("once", False),
         verify=settings.get("verify"),
         on_change=settings.get("on_change", "strict"),
+        transactional=transactional,
     )
-    _check_options(options)
+    check_options(options)
     return (Step if inspect.iscoroutinefunction(function) else SyncStep)(function, options)
 
 
@@ -288,6 +228,7 @@ def step(
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     on_change: str = "strict",
+    transactional: bool = False,
 ) -> _StepDecorator: ...
 def step(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a step: a unit of work with side effects, whose outcome is recorded once.
@@ -297,6 +238,8 @@ def step(function: Any = None, /, **settings: Any) -> Any:
     attempt, then `TimeoutError`. `once`: the intent is recorded before the body runs; after a crash in
     between, `verify(*args)` tells the result (or None: it did not happen), and without it the execution
     is blocked until a person knows. `on_change="exact"`: other arguments in a replay are a mismatch.
+    `transactional`: the body gets a connection (see `transaction`), and what it writes there is committed together
+    with the step's outcome, or not at all; `timeout` is 30 seconds unless given.
 
     >>> @step(retry=Retry(attempts=5), timeout=30.0)
     ... async def reserve(order: Order) -> str: ...
@@ -323,6 +266,7 @@ def checkpoint(
     once: bool = False,
     verify: Callable[..., Any] | None = None,
     on_change: str = "strict",
+    transactional: bool = False,
 ) -> _StepDecorator: ...
 def checkpoint(function: Any = None, /, **settings: Any) -> Any:
     """A step whose completion is a named point to return to; `await checkpoint("name")` marks one without work."""
@@ -556,7 +500,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         budget=settings.get("budget"),
         redact=check_redact(settings.get("redact")),
     )
-    _check_name(options.name)
+    check_name(options.name)
     if options.on_change not in ("strict", "exact"):
         raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
     kind = Workflow if inspect.iscoroutinefunction(function) else SyncWorkflow

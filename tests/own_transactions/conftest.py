@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perdure.stores import open_store
-from tests.own_transactions import drivers
+from tests.own_transactions import drivers, steps
 
 DATABASES = [
     pytest.param("sqlite", id="sqlite"),
@@ -28,5 +28,6 @@ async def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
     opened = {"sqlite": drivers.by_sqlite3, "postgresql": drivers.by_asyncpg, "mysql": drivers.by_asyncmy}[database]
     async with opened(url) as own:
         await own.do(drivers.TABLE)
+        await own.do(steps.TABLE)
         await own.end("commit")
     return url

@@ -35,7 +35,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.store import Same
+from perdure.store import Same, Transaction
 from perdure.stores import files_layout
 from perdure.stores.files_crew import Crew
 from perdure.stores.files_folder import Folder, enter_folder, leave_folder
@@ -233,6 +233,9 @@ class FileStore:
 
     async def outbox(self, limit: int = 1000) -> list[Outgoing]:
         return []
+
+    async def begin(self, seconds: float) -> Transaction:
+        raise no_transactions(self.url)
 
     async def dismiss(self, ids: Sequence[int]) -> int:
         return 0

@@ -42,7 +42,7 @@ from perdure.records import (
     WorkerRecord,
     is_legal,
 )
-from perdure.store import Same
+from perdure.store import Same, Transaction
 from perdure.stores.memory_moves import MemoryMoves
 from perdure.stores.memory_rows import oldest_first
 from perdure.stores.outgoing import no_transactions
@@ -485,6 +485,9 @@ class MemoryStore(MemoryMoves):
 
     async def outbox(self, limit: int = 1000) -> list[Outgoing]:
         return []
+
+    async def begin(self, seconds: float) -> Transaction:
+        raise no_transactions(self.url)
 
     async def dismiss(self, ids: Sequence[int]) -> int:
         return 0

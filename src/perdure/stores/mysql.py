@@ -36,7 +36,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.store import Same
+from perdure.store import Same, Transaction
 from perdure.stores import mysql_schema, outgoing
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
@@ -50,6 +50,7 @@ from perdure.stores.mysql_moves import MysqlMoves
 from perdure.stores.mysql_outbox import MysqlOutbox
 from perdure.stores.mysql_reads import MysqlReads
 from perdure.stores.mysql_sessions import CommitSession, HeartbeatSessions, Pool, in_words, new_gate, past_deadlocks
+from perdure.stores.mysql_transactions import Transactions
 from perdure.stores.signal import Signal
 
 
@@ -70,6 +71,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         gate = new_gate(self._address)
         super().__init__(Pool(self._address, gate, pool_size))
         self._outbox = MysqlOutbox(self._pool)
+        self._transactions = Transactions(self._address, gate)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
@@ -162,6 +164,9 @@ class MysqlStore(MysqlReads, MysqlMoves):
             except DRIVER_ERRORS as error:
                 self._commits.drop()
                 raise in_words(self._address, error) from error
+
+    async def begin(self, seconds: float) -> Transaction:
+        return await self._transactions.begin(seconds)
 
     # Claims and reads of the owner ----------------------------------------------------------------
 

@@ -56,6 +56,22 @@ async def _record_judged(session: Session, batch: Batch) -> Verdicts:
     return Verdicts(True, _judge_creates(batch, found), changes)
 
 
+async def record_within(session: Session, batch: Batch) -> Verdicts:
+    """Record it in the transaction that is open, statement by statement: the session may take no more at once."""
+    head = _head(batch)
+    del head["begin"]
+    found = {name: (await session.run(statement))[0] for name, statement in head.items()}
+    if not _stands(found["worker"], batch):
+        return Verdicts(alive=False)
+    changes = _judge_changes(batch, found)
+    judged = list(zip(batch.changes, changes, strict=True))
+    refused = {it.execution_id for it, verdict in judged if verdict in (Verdict.FENCED, Verdict.GONE)}
+    passed = [change for change, verdict in judged if verdict is Verdict.OK]
+    for statement in _tail(batch, refused, passed):
+        await session.run(statement)
+    return Verdicts(True, _judge_creates(batch, found), changes)
+
+
 # Statements -------------------------------------------------------------------------------------------
 
 

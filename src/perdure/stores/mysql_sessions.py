@@ -136,6 +136,11 @@ class Session:
         """End a transaction that has found nothing to do."""
         await self.run("rollback")
 
+    @property
+    def connection(self) -> Any:
+        """The driver's."""
+        return self._connection
+
     def terminate(self) -> None:
         self._connection.close()
 
@@ -147,28 +152,37 @@ class Session:
             self.terminate()
 
 
-async def connect(address: Address) -> Session:
-    """A session with the settings that the rules rest on. Raises the driver's errors."""
+async def connect(address: Address, *, plain: bool = False) -> Session:
+    """A session with the settings that the rules rest on. Raises the driver's errors.
+
+    `plain`: for somebody else, who expects what the driver does by itself; it takes one statement at once.
+    """
     options = {name: value for name, value in address.options.items() if value is not None}
-    flags = CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS
+    flags = 0 if plain else CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS
+    decoders = conversions if plain else _DECODERS
     async with asyncio.timeout(address.options["connect_timeout"]):
         connection = await asyncmy.connect(
-            **options, charset="utf8mb4", autocommit=None, client_flag=flags, conv=_DECODERS, program_name="perdure"
+            **options, charset="utf8mb4", autocommit=None, client_flag=flags, conv=decoders, program_name="perdure"
         )
         try:
             session = Session(address, connection, 1 << 30, False)
-            server, cluster = await session.run(SQL["server"], SQL["cluster"])
+            server, cluster = await _say(session, plain, SQL["server"], SQL["cluster"])
             ((version, most_bytes),) = server.tuples
             session.most_bytes, session.mariadb = most_bytes, "mariadb" in version.lower()
             _check_version(address, version, session.mariadb)
-            await session.run(*_settings(session.mariadb))
+            await _say(session, plain, *_settings(session.mariadb))
             if ("wsrep_on", "ON") in cluster.tuples:
                 # After a failover this node may have more to apply, and would take for lost what is on its way.
-                await session.run(SQL["wait_for_cluster"], SQL["caught_up"], SQL["wait_no_more"])
+                await _say(session, plain, SQL["wait_for_cluster"], SQL["caught_up"], SQL["wait_no_more"])
         except BaseException:
             connection.close()
             raise
     return session
+
+
+async def _say(session: Session, plain: bool, *statements: str) -> list[Result]:
+    packets = [[each] for each in statements] if plain else [statements]
+    return [result for packet in packets for result in await session.run(*packet)]
 
 
 def _settings(mariadb: bool) -> list[str]:

@@ -41,7 +41,8 @@ from perdure.records import (
     Wish,
     WorkerRecord,
 )
-from perdure.store import Same, Store
+from perdure.store import Same, Store, Transaction
+from perdure.stores.translated import TranslatedTransaction
 
 DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -250,6 +251,9 @@ class NamespacedStore:
 
     async def settle(self, batch: Batch) -> Verdicts | None:
         return await self._store.settle(self._batch(batch))
+
+    async def begin(self, seconds: float) -> Transaction:
+        return TranslatedTransaction(await self._store.begin(seconds), self._batch)
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         match delivery:

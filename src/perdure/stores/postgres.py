@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.clock import SystemClock, from_datetime, micros
-from perdure.errors import BadBatchError, CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
+from perdure.errors import CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
     Answer,
@@ -46,7 +46,7 @@ from perdure.records import (
     Wish,
     WorkerRecord,
 )
-from perdure.store import Same
+from perdure.store import Same, Transaction
 from perdure.stores import outgoing, postgres_schema
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
@@ -56,18 +56,15 @@ from perdure.stores.postgres_claims import Wanted, claim_judged
 from perdure.stores.postgres_columns import (
     pack_attributes,
     pack_batch,
-    pack_changes,
-    pack_creates,
-    pack_entries,
-    pack_plain,
     pack_schedule,
-    read_verdicts,
 )
+from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_outbox import PostgresOutbox
 from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
+from perdure.stores.postgres_transactions import Transactions
 from perdure.stores.signal import Signal
 
 
@@ -94,6 +91,7 @@ class PostgresStore(PostgresMoves):
         gate = Gate(self._address)
         self._pool = Pool(self._address, gate, pool, pool_size)
         self._outbox = PostgresOutbox(self._pool)
+        self._transactions = Transactions(self._address, gate, pool)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
         self._turn = asyncio.Lock()  # of the commit session
@@ -113,6 +111,7 @@ class PostgresStore(PostgresMoves):
 
     async def close(self) -> None:
         await self._heart.close()
+        await self._transactions.close()
         await self._commits.close()
         await self._pool.close()
 
@@ -156,14 +155,14 @@ class PostgresStore(PostgresMoves):
     # Commit ---------------------------------------------------------------------------------------
 
     async def commit(self, batch: Batch) -> Verdicts:
-        name, values = _statement(batch)
+        name, values = statement_of(batch)
         async with self._turn:
             connection = await self._commits.ready()
             try:
                 if name is None:
                     verdicts = await self._commit_in_two(connection, batch)
                 else:
-                    verdicts = _verdicts(batch, await self._commits.row(name, *values))
+                    verdicts = verdicts_of(batch, await self._commits.row(name, *values))
             except DRIVER_ERRORS as error:
                 raise self._failed(error) from error
         if (batch.creates or batch.changes) and _wakes(batch):
@@ -175,8 +174,8 @@ class PostgresStore(PostgresMoves):
         creates = Batch(batch.worker, batch.epoch, batch.token, batch.now, creates=batch.creates)
         others = replace(batch, creates=[])
         async with connection.transaction():
-            first = _verdicts(creates, await self._commits.row("commit_batch", *pack_batch(creates)))
-            second = _verdicts(others, await self._commits.row("commit_batch", *pack_batch(others)))
+            first = verdicts_of(creates, await self._commits.row("commit_batch", *pack_batch(creates)))
+            second = verdicts_of(others, await self._commits.row("commit_batch", *pack_batch(others)))
         return Verdicts(first.alive, first.creates, second.changes)
 
     def _failed(self, error: BaseException) -> PerdureError:
@@ -194,6 +193,9 @@ class PostgresStore(PostgresMoves):
             except DRIVER_ERRORS as error:
                 self._commits.drop()
                 raise in_words(self._address, error) from error
+
+    async def begin(self, seconds: float) -> Transaction:
+        return await self._transactions.begin(seconds)
 
     # Claims and reads of the owner ----------------------------------------------------------------
 
@@ -393,33 +395,6 @@ class PostgresStore(PostgresMoves):
             name = name.replace("list", "list_ended")
         rows = read_records(Execution, await self._pool.rows(name, *_filters(query), *place, limit + 1))
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
-
-
-def _statement(batch: Batch) -> tuple[str | None, Sequence[Any]]:
-    """The narrowest statement that records this batch, and its parameters; no name if it takes two."""
-    waits = batch.requests or batch.closes or batch.takes or batch.untakes
-    if not (batch.creates or batch.changes or waits):
-        if len(batch.entries) == 1:
-            return "commit_entry", (batch.worker, batch.epoch, *batch.entries[0])
-        if (plain := pack_plain(batch.entries)) is not None:
-            return "commit_plain", (batch.worker, batch.epoch, *plain)
-        return "commit_entries", (batch.worker, batch.epoch, *pack_entries(batch.entries, batch.token))
-    changed = {change.execution_id for change in batch.changes}
-    if len(changed) < len(batch.changes):
-        raise BadBatchError("a batch changes an execution twice; nothing of it was recorded")
-    if waits or (batch.creates and (batch.changes or batch.entries)):
-        if any(create.id in changed for create in batch.creates):
-            return None, ()
-        return "commit_batch", pack_batch(batch)
-    return ("commit_creates", pack_creates(batch)) if batch.creates else ("commit_changes", pack_changes(batch))
-
-
-def _verdicts(batch: Batch, row: Any) -> Verdicts:
-    if row is None or not row[0]:
-        return Verdicts(alive=False)
-    if len(row) == 1:
-        return Verdicts(alive=True)
-    return Verdicts(True, *read_verdicts(batch, *row[1:]))
 
 
 def _wakes(batch: Batch) -> bool:

@@ -52,7 +52,7 @@ def in_words(address: Address, error: BaseException) -> PerdureError:
 
 async def connect(address: Address) -> Any:
     """A connection with the settings that the rules rest on. Raises the driver's errors."""
-    connection = await asyncpg.connect(**_options(address), timeout=address.connect_seconds)
+    connection = await asyncpg.connect(**connection_options(address), timeout=address.connect_seconds)
     try:
         await prepare(address, connection)
     except BaseException:
@@ -72,7 +72,8 @@ async def prepare(address: Address, connection: Any) -> None:
         await connection.fetchrow(SQL["prepare_session"])
 
 
-def _options(address: Address) -> dict[str, Any]:
+def connection_options(address: Address) -> dict[str, Any]:
+    """What the driver is told."""
     options: dict[str, Any] = {"dsn": address.dsn, "command_timeout": STATEMENT_SECONDS}
     if address.pooled:
         options["statement_cache_size"] = 0
@@ -107,7 +108,7 @@ class Pool:
 
     async def _create(self) -> Any:
         return await asyncpg.create_pool(
-            **_options(self._address),
+            **connection_options(self._address),
             timeout=self._address.connect_seconds,
             min_size=0,  # with a floor the driver would try by itself to keep it, whatever the gate says
             max_size=self._size,

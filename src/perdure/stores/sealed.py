@@ -37,8 +37,9 @@ from perdure.records import (
     Verdicts,
 )
 from perdure.sealing import Encryption
-from perdure.store import Same, Store
+from perdure.store import Same, Store, Transaction
 from perdure.stores.outgoing import asks_for
+from perdure.stores.translated import TranslatedTransaction
 
 
 class SealedStore:
@@ -202,6 +203,9 @@ class SealedStore:
         return await self._store.fold(
             limit, lambda wanted, there: (same or asks_for)(*map(self._opened_execution, (wanted, there)))
         )
+
+    async def begin(self, seconds: float) -> Transaction:
+        return TranslatedTransaction(await self._store.begin(seconds), self._sealed_batch)
 
     async def put_schedule(self, schedule: Schedule) -> None:
         await self._store.put_schedule(self._sealed_schedule(schedule))

@@ -32,7 +32,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.store import Same
+from perdure.store import Same, Transaction
 from perdure.stores.patience import Busy
 from perdure.stores.presence import Presence, process_token
 from perdure.stores.signal import Signal
@@ -42,6 +42,7 @@ from perdure.stores.sqlite_deliver import deliver, prune
 from perdure.stores.sqlite_moves import SqliteMoves
 from perdure.stores.sqlite_outbox import SqliteOutbox
 from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row, to_json
+from perdure.stores.sqlite_transactions import SqliteTransaction, TransactionConnection
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 
 __all__ = ["Busy", "SqliteStore"]
@@ -300,6 +301,17 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
     def _is_written(self, entry: Entry) -> bool:
         row = self._db.run("entry", (entry.execution_id, entry.seq)).fetchone()
         return row is not None and read_entry(row) == entry
+
+    async def begin(self, seconds: float) -> Transaction:
+        recorder = SqliteStore(self.path, clock=self.clock)  # the same statements, by a connection of its own
+        recorder._database = Database(self.path, factory=TransactionConnection)
+        transaction = SqliteTransaction(recorder._database, recorder._record)
+        try:
+            await self._patiently(transaction.begin)
+        except BaseException:
+            recorder._database.close()
+            raise
+        return transaction
 
     # Claims and reads of the owner ----------------------------------------------------------------
 

@@ -46,13 +46,20 @@ class Database:
     `timeout` is how many seconds a statement waits for another process's lock, blocking its thread.
     """
 
-    def __init__(self, path: str, *, timeout: float = 0.0) -> None:
+    def __init__(
+        self, path: str, *, timeout: float = 0.0, factory: type[sqlite3.Connection] = sqlite3.Connection
+    ) -> None:
         self.path = path
         parts = ("sqlite", "sqlite_moves", "sqlite_outbox", "sqlite_reads")
         self.sql = {name: sql for part in parts for name, sql in load_queries(part).items()}
         with Translating(path):
             self.connection = sqlite3.connect(
-                path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+                path,
+                timeout=timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+                factory=factory,
             )
             self.connection.execute("pragma schema_version").fetchone()  # now the file exists
             self.connection.create_function("perdure_has", 2, holds_attributes, deterministic=True)
@@ -110,12 +117,13 @@ class Database:
         try:
             connection.execute(sql["commit"])
         except sqlite3.Error as error:
-            raise self._after_failed_commit(error) from error
+            raise self.after_failed_commit(error) from error
         return result
 
-    def _after_failed_commit(self, error: sqlite3.Error) -> PerdureError:
+    def after_failed_commit(self, error: sqlite3.Error) -> PerdureError:
+        """What an error at COMMIT means."""
         if self.connection.in_transaction:
-            self.connection.rollback()
+            self.run("rollback")
             words = translated(error, self.path)
             if isinstance(words, Busy):
                 return words

@@ -30,7 +30,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
 )
-from perdure.store import Same, Store
+from perdure.store import Same, Store, Transaction
 from perdure.testing.history import Buried, Claimed, Delivered, History, Left, Recorded, Told
 from perdure.testing.lives import KilledError, Life, VirtualLoop
 
@@ -287,6 +287,9 @@ class FaultyStore:
     async def outbox(self, limit: int = 1000) -> list[Outgoing]:
         found: list[Outgoing] = await self._ask(lambda: self.store.outbox(limit))
         return found
+
+    async def begin(self, seconds: float) -> Transaction:
+        return await self.store.begin(seconds)
 
     async def dismiss(self, ids: Sequence[int]) -> int:
         number: int = await self._ask(lambda: self.store.dismiss(ids), loses=True)

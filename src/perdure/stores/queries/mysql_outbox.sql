@@ -37,3 +37,7 @@ select id, kind, execution_id, content, refused, created_at from outbox order by
 -- name: outbox_dismissed
 -- Somebody has seen why these were refused.
 delete from outbox where refused is not null and id in %(ids)s;
+
+-- name: limit_transaction
+-- The server ends the transaction of a body that has stopped, and with it the locks. MariaDB only.
+set session idle_transaction_timeout = %(seconds)s;

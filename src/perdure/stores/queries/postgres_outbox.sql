@@ -1,4 +1,4 @@
--- The outbox on PostgreSQL: what came in somebody's own transactions. It is folded in one transaction of several
+-- The outbox on PostgreSQL: what came in somebody's own transactions; and transactions of steps. It is folded in one transaction of several
 -- statements, which holds the locks of the rows that it delivers, and locks executions by id.
 
 -- name: outbox_waits
@@ -60,3 +60,7 @@ select id, kind, execution_id, content, refused, created_at from outbox order by
 -- name: outbox_dismissed
 -- Somebody has seen why these were refused.
 delete from outbox where refused is not null and id = any($1::bigint[]) returning id;
+
+-- name: limit_transaction
+-- The server ends the transaction of a body that has stopped, and with it the locks.
+select set_config('idle_in_transaction_session_timeout', $1, true);
