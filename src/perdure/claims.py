@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.endings import CRASHES, crash_loop
 from perdure.errors import DecodeError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
-from perdure.records import Entry, Execution, Inbox, Status
+from perdure.records import Entry, Execution, Glance, Inbox, Status
 
 if TYPE_CHECKING:
     from perdure.worker import Worker
@@ -46,14 +46,17 @@ class Claims:
         self._suspect: str | None = None
         self._held: Execution | None = None  # the suspect, until everything else has left
         self._suspected_at = 0  # microseconds: when suspects were last looked for
+        self.took = False  # something, since this was last set to False
 
     # Claiming -----------------------------------------------------------------------------------------
 
-    async def take_over(self) -> None:
-        """Claim what there is room for."""
+    async def take_over(self, sight: Glance | None = None) -> None:
+        """Claim what there is room for. `sight`: what was seen just now, so that nothing is looked for in vain."""
         worker = self.worker
         self.someone_left()  # a hint that was missed
-        while (free := worker.free()) > 0:
+        if sight is not None and not sight.claimable:
+            worker.backlog = False
+        while (sight is None or sight.claimable) and (free := worker.free()) > 0:
             limit = min(free, BATCH)
             rows = await self._claim(limit, crashed=False)
             worker.backlog = len(rows) == limit
@@ -62,7 +65,7 @@ class Claims:
             if not worker.backlog:
                 break
         now = worker.clock.now()
-        if worker.free() > 0 and now - self._suspected_at >= SUSPECT:
+        if (sight is None or sight.crashed) and worker.free() > 0 and now - self._suspected_at >= SUSPECT:
             self._suspected_at = now
             await self._take_suspects()
 
@@ -158,6 +161,7 @@ class Claims:
     async def _take(self, rows: Sequence[Execution]) -> None:
         """Bring claimed executions into memory."""
         worker = self.worker
+        self.took = self.took or bool(rows)
         ids = [row.id for row in rows]
         self.loading.update(ids)
         worker.submitted.difference_update(ids)

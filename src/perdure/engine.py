@@ -179,6 +179,7 @@ class Engine:
                     concurrency=self._concurrency,
                     lease=self.store.lease or self._lease,
                     poll=poll,
+                    idle_poll=self.store.idle_poll if self._poll is None else poll,
                     build=self.build,
                     left=self.watch.left,
                     live=self.live,
@@ -187,9 +188,10 @@ class Engine:
                     listeners=self._listeners,
                     outbox=self._outbox,
                 )
+                self._chores = Housekeeping(self.insight, self.clock, self._start_row, self._retention)
+                self.worker.expect_tick = self._chores.expect
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
-                self._chores = Housekeeping(self.insight, self.clock, self._start_row, self._retention)
                 self._chores.begin()
         except BaseException:
             if self._undo_hooks is not None:

@@ -18,6 +18,9 @@ logger = logging.getLogger("perdure")
 LOOK = 5_000_000
 """Microseconds between two looks at the schedules, unless one is due before."""
 
+TOLD_LOOK = 60_000_000
+"""The same where the worker tells of schedules that are due or new: it sees them with all else that it looks for."""
+
 TIDY = 600_000_000
 """Microseconds between two looks for what is to be forgotten."""
 
@@ -33,6 +36,9 @@ class Housekeeping:
         self._start = start
         self._retention = retention
         self._tidied_at: int | None = None
+        self._told = False
+        self._tick_at: int | None = None
+        self._looked_at = 0
         self._hint = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -48,15 +54,23 @@ class Housekeeping:
         """A schedule has changed."""
         self._hint.set()
 
+    def expect(self, tick_at: int | None) -> None:
+        """The worker has seen when the next tick is due (microseconds; None: there is no schedule)."""
+        self._told = True
+        known, self._tick_at = self._tick_at, tick_at
+        now = self._clock.now()
+        if tick_at is not None and (tick_at != known or (tick_at <= now and now - self._looked_at >= LOOK)):
+            self._hint.set()
+
     async def _keep(self) -> None:
         while True:
             self._hint.clear()
-            now = self._clock.now()
-            pause = LOOK
+            self._looked_at = now = self._clock.now()
+            pause = TOLD_LOOK if self._told else LOOK
             try:
                 following = await schedules.look_after(self._store, self._start, now)
                 if following is not None:
-                    pause = min(LOOK, max(1000, following - self._clock.now()))
+                    pause = min(pause, max(1000, following - self._clock.now()))
                 await self._tidy(now)
             except StoreUnavailableError:
                 pass  # the poller complains about it

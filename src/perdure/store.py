@@ -30,6 +30,7 @@ from perdure.records import (
     Entry,
     Execution,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -163,6 +164,9 @@ class Store(Insight, Protocol):
     poll: float
     """Seconds between two regular looks for work, where nobody says otherwise."""
 
+    idle_poll: float
+    """The same of a worker that has had nothing to do for a while."""
+
     lease: float | None
     """Seconds a worker lives without a heartbeat, where the store wants it otherwise than the engine."""
 
@@ -184,7 +188,7 @@ class Store(Insight, Protocol):
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
         """A worker appears. Gives its record with a new id, epoch 1, a lease from the store's now on.
 
-        Where the death of a process can be seen (a lock that dies with it), the lock is taken here.
+        Where the death of a process can be seen (a lock that dies with it), the lock is taken here, or by `attend`.
         """
         ...
 
@@ -200,8 +204,31 @@ class Store(Insight, Protocol):
         """
         ...
 
+    async def attend(
+        self,
+        worker: int,
+        epoch: int,
+        *,
+        settled: Callable[[], None],
+        seen: Callable[[], None],
+        gone: Callable[[], None],
+    ) -> None:
+        """Be there: hold what shows that this worker lives, and look out for others whose death shows.
+
+        Called where `threaded`, beside the heartbeats, in their thread and event loop. Runs until it is cancelled, or
+        returns at once where there is nothing of this kind. `settled` is called once the worker's death would show, or
+        never will but by its lease; `seen` whenever there may be new `suspects`; `gone` if the worker is not alive.
+        """
+        ...
+
     async def suspects(self, worker: int) -> list[int]:
         """Other live workers whose death shows: their lock is free, or their lease is over."""
+        ...
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        """All that a worker looks for regularly, as one look: for a server, one statement that locks nothing."""
         ...
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:

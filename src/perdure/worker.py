@@ -35,6 +35,7 @@ from perdure.records import (
     Delivery,
     Entry,
     Execution,
+    Glance,
     Inbox,
     Receipt,
     Status,
@@ -62,6 +63,9 @@ TURN = 0.002
 FOREVER = 1e9
 """Seconds: the lease of who only submits, owns nothing, and so need not be taken over."""
 
+SLOWER = 1.3
+"""How much longer each pause of an idle worker is than the one before."""
+
 DRAIN = 10.0
 """Seconds that running bodies get when a worker leaves."""
 
@@ -79,6 +83,7 @@ class Worker:
         concurrency: int,
         lease: float,
         poll: float,
+        idle_poll: float | None = None,
         build: str,
         left: Callable[[str, Change | None], None],
         live: Live,
@@ -96,6 +101,9 @@ class Worker:
         self.concurrency = concurrency
         self.lease = lease
         self.poll = poll
+        self.idle_poll = max(poll, idle_poll if idle_poll is not None else poll)
+        self._pause = poll
+        self._saw_work = False  # at the last look: what may not be claimed now may be soon
         self.build = build
         self.loop = asyncio.get_running_loop()
         self.carriers = Carriers(self.loop)
@@ -107,6 +115,7 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.draining = False
         self.registered = False
+        self.reaches_store = True  # at the last look
         self.fatal: BaseException | None = None
         self.lost_leases = 0
         self.record = WorkerRecord(id=0)
@@ -121,6 +130,7 @@ class Worker:
         self.namespace: str = getattr(store, "prefix", "")
         self.resources = resources or Resources({})
         self.outbox = outbox
+        self.expect_tick: Callable[[int | None], None] = _nothing
         self.thread = threading.get_ident()
         self._nudged: dict[Run, None] = {}
         self._refreshing = False
@@ -160,8 +170,11 @@ class Worker:
                 self.lease,
                 beaten=self.clock.sync if not self.store.inline else _nothing,
                 dead=functools.partial(self._declared_dead, self.record.id),
+                seen=self._look,
             )
             self.heartbeat.start()
+            if not self.store.inline:  # else `register` has done what is to be done
+                await self.heartbeat.settle()
 
     async def leave(self) -> None:
         """Claim no more, give running bodies their time, release the rest, sign off."""
@@ -183,7 +196,7 @@ class Worker:
             await asyncio.wait(self.tasks)
         self.wakeups.close()
         if self.heartbeat is not None:
-            await asyncio.to_thread(self.heartbeat.stop)
+            self.heartbeat.hush()
         if self.registered:
             try:
                 if self.fatal is None:
@@ -192,6 +205,8 @@ class Worker:
                     await self.store.declare_dead(self.record.id, anyway=True)
             except PerdureError as error:
                 logger.warning("worker %s could not sign off: %s; its lease will run out", self.record.id, error)
+        if self.heartbeat is not None:  # last, as what shows that it lives goes with it
+            await asyncio.to_thread(self.heartbeat.stop)
         self.carriers.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
         await asyncio.sleep(0)
@@ -252,7 +267,7 @@ class Worker:
         for run in dropped:
             self.notify_left(run.id, None)
         if self.heartbeat is not None:
-            self.heartbeat._stop.set()
+            self.heartbeat.quit()
             self.heartbeat = None
         if not self.draining:
             self.spawn(self._come_back(), lambda result, error: None)
@@ -403,22 +418,30 @@ class Worker:
         self.poke()
 
     async def _poll(self) -> None:
-        failing = False
         while True:
             self._poke.clear()
-            pause = self.poll
             try:
                 await self._tick()
-                failing = False
+                self.reaches_store = True
+                pause = self._next_pause()
             except StoreUnavailableError as error:
-                if not failing:
+                if self.reaches_store:
                     logger.warning("worker %s: %s; trying again", self.record.id, error)
-                failing, pause = True, 0.25
+                self.reaches_store, pause = False, 0.25
             except Exception:  # a worker that no longer looks would hold up everything, without a word
                 logger.exception("worker %s could not look for work; trying again", self.record.id)
                 pause = 0.25
             if not self._poke.is_set():
                 await self._wait(pause)
+
+    def _next_pause(self) -> float:
+        """Seconds until the next regular look: longer and longer while there is nothing to do."""
+        if self._saw_work or self.runs or self.claims.loading or self.creating or self.claims.took:
+            self._pause = self.poll
+        else:
+            self._pause = min(self.idle_poll, self._pause * SLOWER)
+        self.claims.took = self._saw_work = False
+        return self._pause
 
     async def _wait(self, pause: float) -> None:
         alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._look, lazily=True)
@@ -440,17 +463,24 @@ class Worker:
             if not alive:
                 self.loop.call_soon(self._declared_dead, worker)
                 return
+        sight: Glance | None = None
         if self._look_around:
             self._look_around = False
-            for suspect in await self.store.suspects(worker):
+            sight = await self.store.glance(worker, epoch, list(self.workflows), self.queues, build=self.build)
+            self._saw_work, outgoing = sight.claimable, sight.outgoing
+            if sight.knows_ticks:
+                self.expect_tick(sight.tick_at)
+            for suspect in sight.suspects:
                 if await self.store.declare_dead(suspect):
+                    sight = None  # there is more to claim now
                     self.claims.look_for_suspects()
                     logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
             if self.runs or self.claims.doubtful:
                 await self.claims.look_at_own()
-            if self.outbox is not None:
+            if self.outbox is not None and outgoing:
+                sight = None
                 await self.outbox.look()
-        await self.claims.take_over()
+        await self.claims.take_over(sight)
 
     # What executions ask of their worker ------------------------------------------------------------------
 
@@ -534,5 +564,5 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _nothing(now: int) -> None:
-    """A store without a clock of its own has this process's time."""
+def _nothing(when: int | None) -> None:
+    """Nobody asks for it."""

@@ -176,7 +176,7 @@ async def test_a_death_in_flight_refuses_everything(
     (await store._commits.ready()).mariadb = one_statement  # MySQL's way must hold here, too
     verdicts = await after(
         mysql_url,
-        lambda other: other.run("declare_dead", worker=scene.worker.id, anyway=True),
+        lambda other: other.run("declare_dead", worker=scene.worker.id, anyway=True, here=""),
         lambda: store.commit(batch),
     )
     assert verdicts == Verdicts(alive=False)

@@ -95,7 +95,7 @@ def first_schema(dialect: str) -> list[str]:
 
 async def all_is_as_it_was_and_works(store: SqliteStore | PostgresStore, run: Run) -> None:
     versions = await run(["select version, oldest_writer from schema_versions order by version"])
-    assert versions == [(1, 1), (2, 1), (3, 1)]
+    assert versions == [(version, 1) for version in range(1, len(versions) + 1)]
     await run([EXECUTION % "written since", ENTRY % "written since"])
     ids = ["old", "written since"]
     for row in (await store.get(ids)).values():
@@ -129,7 +129,7 @@ async def test_an_older_postgres_database_is_brought_up_to_date_when_it_is_asked
     run = postgres_runner(postgres_url)
     await run(first_schema("postgres"))
     store = PostgresStore(postgres_url)
-    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 3"):
+    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 4"):
         await store.open()
     created = [name for name, new in await store.migrate() if new]
     assert created == ["schedules", "queues", "outbox"]

@@ -21,6 +21,7 @@ from perdure.records import (
     Entry,
     Execution,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -64,6 +65,7 @@ class FileStore:
     threaded = False
     own_transactions = False
     poll = 0.25
+    idle_poll = 0.25
     lease: float | None = None
     even_if_moved = False
 
@@ -169,6 +171,14 @@ class FileStore:
         if row.process != process_token():
             return self._presence.is_free(row.id)
         return row.id in self._crew.abandoned or row.lease_until < self.clock.now()
+
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        told["settled"]()  # `register` took the lock, which `suspects` looks at
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        return Glance(await self.suspects(worker))
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         def declare(memory: WatchedStore) -> bool:

@@ -7,7 +7,7 @@ with its workers, on one event loop or on several of one thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 
 import msgspec
@@ -26,6 +26,7 @@ from perdure.records import (
     Execution,
     Expiry,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -57,6 +58,7 @@ class MemoryStore(MemoryMoves):
     threaded = False
     own_transactions = False
     poll = 0.25
+    idle_poll = 0.25
     lease: float | None = None
 
     async def open(self) -> None:
@@ -113,6 +115,16 @@ class MemoryStore(MemoryMoves):
             for row in self._workers.values()
             if row.id != worker and row.state == "live" and row.lease_until < now
         ]
+
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        told["settled"]()  # nobody here dies but with all the others
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        rows = self._wanted(workflows, queues, build, self.clock.now())
+        crashed = [self._is_suspect(row) for row in rows]
+        return Glance(await self.suspects(worker), claimable=not all(crashed), crashed=any(crashed))
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         row = self._workers.get(worker)
@@ -265,16 +277,7 @@ class MemoryStore(MemoryMoves):
     ) -> list[Execution]:
         if not self._stands(worker, epoch):
             return []
-        known = {(name, version) for name, version in workflows}
-        rows = [
-            row
-            for row in self._executions.values()
-            if self._is_claimable(row, now)
-            and row.queue in queues
-            and (row.workflow, row.version) in known
-            and self._is_suspect(row) == crashed
-            and not (row.refused and build and build in msgspec.json.decode(row.refused))
-        ]
+        rows = [row for row in self._wanted(workflows, queues, build, now) if self._is_suspect(row) == crashed]
         rows.sort(key=lambda row: (-row.priority, row.created_at, row.id))
         for rule in limits:
             admitted = self._admitted(rule, rows, now)
@@ -289,6 +292,20 @@ class MemoryStore(MemoryMoves):
             if row.started_at is None:
                 row.started_at = now
         return [copy(row) for row in rows[:limit]]
+
+    def _wanted(
+        self, workflows: Sequence[tuple[str, int]], queues: Sequence[str], build: str, now: int
+    ) -> list[Execution]:
+        """What may be claimed, limits and suspects aside."""
+        known = {(name, version) for name, version in workflows}
+        return [
+            row
+            for row in self._executions.values()
+            if self._is_claimable(row, now)
+            and row.queue in queues
+            and (row.workflow, row.version) in known
+            and not (row.refused and build and build in msgspec.json.decode(row.refused))
+        ]
 
     def _is_suspect(self, row: Execution) -> bool:
         return row.crashes >= (1 if row.status is Status.RUNNING else 2)

@@ -4,13 +4,15 @@ Commits have a session of their own and are one packet, hence one round trip and
 refused. Heartbeats have another one, on the event loop of their thread. A pool serves the rest. The statements, and the
 rules that they rest on, are in `queries/mysql.sql`. Time is the server's.
 
-Workers are seen to be dead by their lease alone. With Galera all workers must write to one node.
+Workers are seen to be dead by their locks (`attendance.py`), else by their leases. With Galera all
+workers must write to one node, and go by leases.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -24,6 +26,7 @@ from perdure.records import (
     Entry,
     Execution,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -38,6 +41,7 @@ from perdure.records import (
 )
 from perdure.store import Same, Transaction
 from perdure.stores import mysql_schema, outgoing
+from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.mysql_address import read_address
@@ -48,6 +52,7 @@ from perdure.stores.mysql_deliver import deliver, prune
 from perdure.stores.mysql_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.mysql_moves import MysqlMoves
 from perdure.stores.mysql_outbox import MysqlOutbox
+from perdure.stores.mysql_presence import attendance
 from perdure.stores.mysql_reads import MysqlReads
 from perdure.stores.mysql_sessions import CommitSession, HeartbeatSessions, Pool, in_words, new_gate, past_deadlocks
 from perdure.stores.mysql_transactions import Transactions
@@ -61,6 +66,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
     threaded = True
     own_transactions = True
     poll = 0.5
+    idle_poll = 1.6  # with the heartbeats and the watch, less than one statement a second
     lease: float | None = None
     creates = True
     """An empty database gets its tables by `open`."""
@@ -74,6 +80,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         self._transactions = Transactions(self._address, gate)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
+        self._attendance = attendance(self._address)
         self._turn = asyncio.Lock()  # of the commit session
         self._signal = Signal()
         self._clock = SystemClock()
@@ -125,14 +132,55 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
         beat = fill("heartbeat", worker=worker, epoch=epoch, lease=micros(lease))
-        renewed, now = await self._heart.run(beat, SQL["now"], timeout=max(1.0, lease / 2))
-        return renewed.met == 1, from_datetime(now.value)
+        timeout = max(1.0, lease / 2)
+        (renewed,) = await self._heart.run(beat, timeout=timeout)
+        if renewed.met == 1:
+            return True, renewed.made
+        (now,) = await self._heart.run(SQL["now"], timeout=timeout)
+        return False, from_datetime(now.value)
+
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        await self._attendance.attend(worker, epoch, **told)
 
     async def suspects(self, worker: int) -> list[int]:
-        return [id for (id,) in (await self._pool.ask("suspects", worker=worker)).tuples]
+        async with self._pool.session() as session:
+            (found,) = await session.run(fill("suspects", worker=worker, here=await session.here()))
+        late = [id for id, late in found.tuples if late]
+        return self._attendance.suspects(late, [id for id, late in found.tuples if not late])
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        wanted = {"workflows": some(workflows, ("", 0)), "queues": some(queues), "build": json.dumps(build)}
+        async with self._pool.session() as session:
+            here = await session.here()
+            (found,) = await session.run(fill("glance", **wanted))
+        rows = found.rows
+        if not rows:
+            return Glance([])
+        there = [row for row in rows if row["presence"] == here]
+        self._attendance.meet([row["id"] for row in there])
+        suspects = self._attendance.suspects(
+            [row["id"] for row in rows if row["late"] and row["id"] != worker],
+            [row["id"] for row in there if row["free"] and row["id"] != worker],
+        )
+        if self._attendance.sightings.is_unsure():
+            asyncio.get_running_loop().call_later(ONCE_MORE, self._signal.fire)
+        tick_at = rows[0]["tick_at"]
+        return Glance(
+            suspects,
+            bool(rows[0]["claimable"]),
+            bool(rows[0]["crashed"]),
+            bool(rows[0]["outgoing"]),
+            None if tick_at is None else from_datetime(tick_at),
+            knows_ticks=True,
+        )
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
-        if (await self._pool.ask("declare_dead", worker=worker, anyway=anyway)).met:
+        async with self._pool.session() as session:
+            declare = fill("declare_dead", worker=worker, anyway=anyway, here=await session.here())
+            (declared,) = await past_deadlocks(lambda: session.run(declare))
+        if declared.met:
             self._signal.fire()
             return True
         return bool((await self._pool.ask("is_dead", worker=worker)).value)

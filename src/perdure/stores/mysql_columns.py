@@ -18,7 +18,15 @@ from perdure.stores.timestamps import to_text
 
 SQL = {
     name: statement
-    for part in ("mysql", "mysql_claims", "mysql_commits", "mysql_moves", "mysql_outbox", "mysql_reads")
+    for part in (
+        "mysql",
+        "mysql_claims",
+        "mysql_commits",
+        "mysql_moves",
+        "mysql_outbox",
+        "mysql_presence",
+        "mysql_reads",
+    )
     for name, statement in load_queries(part).items()
 }
 

@@ -24,6 +24,7 @@ from perdure.stores.gate import Gate
 from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_columns import SQL, fill
 from perdure.stores.mysql_errors import DEADLOCK, DRIVER_ERRORS, error_code, is_answered, is_elsewhere, sort_error
+from perdure.stores.sockets import keep_alive, local_port
 
 Value = TypeVar("Value")
 
@@ -42,11 +43,12 @@ class _Cursor(Cursor):
 
 
 class Result(NamedTuple):
-    """What a statement gave: rows, or how many rows it met."""
+    """What a statement gave: rows, or how many rows it met, and the id that it made, or made up."""
 
     names: Sequence[str]
     tuples: Sequence[tuple[Any, ...]]
     met: int
+    made: int = 0
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -67,6 +69,25 @@ class Session:
         self._connection = connection
         self.most_bytes = most_bytes
         self.mariadb = mariadb
+        self.thread: int = connection.thread_id()
+        self._here: str | None = None
+
+    async def here(self) -> str:
+        """Which start of which server this session is with. It never changes: sessions end with their server."""
+        if self._here is None:
+            found = await self.run(SQL["here_mariadb" if self.mariadb else "here_mysql"])
+            self._here = str(found[0].value)
+        return self._here
+
+    @property
+    def port(self) -> int | None:
+        """The own end's; None for a unix socket."""
+        return local_port(_transport(self._connection).get_extra_info("sockname"))
+
+    async def lost(self) -> None:
+        """Return once the server, or the network, has ended the session. Nothing may be run meanwhile."""
+        if not self.is_broken:
+            await _transport(self._connection).get_protocol().wait_closed()
 
     @property
     def is_broken(self) -> bool:
@@ -105,7 +126,7 @@ class Session:
         results = []
         while True:
             names = [column[0] for column in cursor.description or ()]
-            results.append(Result(names, cursor._rows or () if names else (), cursor.rowcount))
+            results.append(Result(names, cursor._rows or () if names else (), cursor.rowcount, cursor.lastrowid))
             if not await cursor.nextset():
                 return results
 
@@ -174,6 +195,7 @@ async def connect(address: Address, *, plain: bool = False) -> Session:
             if ("wsrep_on", "ON") in cluster.tuples:
                 # After a failover this node may have more to apply, and would take for lost what is on its way.
                 await _say(session, plain, SQL["wait_for_cluster"], SQL["caught_up"], SQL["wait_no_more"])
+            keep_alive(_transport(connection).get_extra_info("socket"))
         except BaseException:
             connection.close()
             raise
@@ -183,6 +205,11 @@ async def connect(address: Address, *, plain: bool = False) -> Session:
 async def _say(session: Session, plain: bool, *statements: str) -> list[Result]:
     packets = [[each] for each in statements] if plain else [statements]
     return [result for packet in packets for result in await session.run(*packet)]
+
+
+def _transport(connection: Any) -> Any:
+    """What the driver has no word for is asked of the event loop's own transport."""
+    return connection._transport
 
 
 def _settings(mariadb: bool) -> list[str]:

@@ -4,13 +4,14 @@ Commits have a connection of their own and are one statement, hence one round tr
 have another one, on the event loop of their thread. A pool serves the rest. The statements, and the rules that they
 rest on, are in `queries/postgres.sql`. Time is the server's.
 
-Workers are seen to be dead by their lease alone.
+Workers are seen to be dead by their locks (`attendance.py`), else by their leases.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from perdure.records import (
     Execution,
     Expiry,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -48,6 +50,7 @@ from perdure.records import (
 )
 from perdure.store import Same, Transaction
 from perdure.stores import outgoing, postgres_schema
+from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.paging import cursor_after, read_cursor
@@ -61,7 +64,9 @@ from perdure.stores.postgres_columns import (
 from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.postgres_moves import PostgresMoves
+from perdure.stores.postgres_notify import Listener, Notifier
 from perdure.stores.postgres_outbox import PostgresOutbox
+from perdure.stores.postgres_presence import attendance
 from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.postgres_transactions import Transactions
@@ -79,6 +84,7 @@ class PostgresStore(PostgresMoves):
     threaded = True
     own_transactions = True
     poll = 0.5
+    idle_poll = 1.6  # with the heartbeats and the watch, less than one statement a second
     lease: float | None = None
     creates = True
     """An empty database gets its tables by `open`."""
@@ -94,9 +100,13 @@ class PostgresStore(PostgresMoves):
         self._transactions = Transactions(self._address, gate, pool)
         self._commits = CommitSession(self._address, gate)
         self._heart = HeartbeatSessions(self._address)
+        self._attendance = attendance(self._address)
         self._turn = asyncio.Lock()  # of the commit session
         self._signal = Signal()
         self._clock = SystemClock()
+        name = uuid.uuid4().hex
+        self._notifier = Notifier(self._pool, name)
+        self._listener = Listener(self._address, name, self._signal.fire)
 
     async def open(self) -> None:
         await self._pool.open()
@@ -110,6 +120,8 @@ class PostgresStore(PostgresMoves):
             await self._refuse_moved(connection)
 
     async def close(self) -> None:
+        await self._notifier.close()
+        await self._listener.close()
         await self._heart.close()
         await self._transactions.close()
         await self._commits.close()
@@ -137,18 +149,43 @@ class PostgresStore(PostgresMoves):
             if await connection.fetchval(SQL["release_worker"], worker, epoch):
                 # A statement of its own: it sees what the last commit, waited for by the first one, has written.
                 await connection.execute(SQL["release_executions"], worker)
-        self._signal.fire()
+        self._tell()
 
     async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
         row = await self._heart.row("heartbeat", worker, epoch, micros(lease), timeout=max(1.0, lease / 2))
         return row["alive"], row["now"]
 
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        await self._attendance.attend(worker, epoch, **told)
+
     async def suspects(self, worker: int) -> list[int]:
-        return [row["id"] for row in await self._pool.rows("suspects", worker)]
+        rows = await self._pool.rows("suspects", worker)
+        return self._attendance.suspects(
+            [row["id"] for row in rows if row["late"]], [row["id"] for row in rows if not row["late"]]
+        )
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        names, versions = [name for name, _ in workflows], [version for _, version in workflows]
+        (row,) = await self._pool.rows("glance", worker, names, versions, sorted(set(queues)), build)
+        self._attendance.meet(row["ring"])
+        suspects = self._attendance.suspects(row["late"], row["free"])
+        if self._attendance.sightings.is_unsure():
+            asyncio.get_running_loop().call_later(ONCE_MORE, self._signal.fire)
+        tick_at = row["tick_at"]
+        return Glance(
+            suspects,
+            row["claimable"],
+            row["crashed"],
+            row["outgoing"],
+            None if tick_at is None else from_datetime(tick_at),
+            knows_ticks=True,
+        )
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         if await self._pool.value("declare_dead", worker, anyway):
-            self._signal.fire()
+            self._tell()
             return True
         return bool(await self._pool.value("is_dead", worker))
 
@@ -165,8 +202,11 @@ class PostgresStore(PostgresMoves):
                     verdicts = verdicts_of(batch, await self._commits.row(name, *values))
             except DRIVER_ERRORS as error:
                 raise self._failed(error) from error
-        if (batch.creates or batch.changes) and _wakes(batch):
-            self._signal.fire()
+        if batch.creates or batch.changes:
+            if _wakes_others(batch):
+                self._tell()
+            elif _wakes(batch):
+                self._signal.fire()
         return verdicts
 
     async def _commit_in_two(self, connection: Any, batch: Batch) -> Verdicts:
@@ -270,7 +310,7 @@ class PostgresStore(PostgresMoves):
             case Cut():
                 receipt = await self._cut(delivery)
         if receipt.verdict is Verdict.OK:
-            self._signal.fire()
+            self._tell()
         return receipt
 
     async def _decide(self, id: str, *values: object) -> Receipt:
@@ -328,7 +368,7 @@ class PostgresStore(PostgresMoves):
 
     async def put_schedule(self, schedule: Schedule) -> None:
         await self._pool.rows("put_schedule", *pack_schedule(schedule))
-        self._signal.fire()
+        self._tell()
 
     async def move_schedule(self, schedule: Schedule, expected: int | None) -> bool:
         return bool(await self._pool.value("move_schedule", *pack_schedule(schedule), expected))
@@ -342,7 +382,13 @@ class PostgresStore(PostgresMoves):
         when = await self._pool.value("next_wake")
         return None if when is None else from_datetime(when)
 
+    def _tell(self) -> None:
+        """Have everybody look, here and elsewhere."""
+        self._signal.fire()
+        self._notifier.tell()
+
     async def changed(self, timeout: float) -> None:
+        self._listener.begin()
         await self._signal.wait(self._clock, timeout)
 
     # Insight --------------------------------------------------------------------------------------
@@ -399,6 +445,14 @@ class PostgresStore(PostgresMoves):
 
 def _wakes(batch: Batch) -> bool:
     return any(create.status is Status.PENDING for create in batch.creates) or any(map(_change_wakes, batch.changes))
+
+
+def _wakes_others(batch: Batch) -> bool:
+    """Whether there may be something to claim, or something has come for an execution that may run elsewhere."""
+    return any(create.status is Status.PENDING for create in batch.creates) or any(
+        change.status is Status.PENDING or (change.parent_id is not None and change.status in ENDED)
+        for change in batch.changes
+    )
 
 
 def _change_wakes(change: Change) -> bool:

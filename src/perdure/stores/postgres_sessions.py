@@ -19,6 +19,7 @@ from perdure.stores.gate import Gate as AnyGate
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_error
 from perdure.stores.queries import load_queries
+from perdure.stores.sockets import keep_alive
 
 SQL = {
     name: statement
@@ -27,7 +28,9 @@ SQL = {
         "postgres_claims",
         "postgres_commits",
         "postgres_moves",
+        "postgres_notify",
         "postgres_outbox",
+        "postgres_presence",
         "postgres_reads",
     )
     for name, statement in load_queries(part).items()
@@ -70,6 +73,7 @@ async def prepare(address: Address, connection: Any) -> None:
         )
     if not address.pooled:
         await connection.fetchrow(SQL["prepare_session"])
+    keep_alive(connection._transport.get_extra_info("socket"))
 
 
 def connection_options(address: Address) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from perdure.clock import Clock, micros
 from perdure.errors import StoreUnavailableError
@@ -24,6 +24,7 @@ from perdure.records import (
     Entry,
     Execution,
     Folded,
+    Glance,
     Limit,
     Receipt,
     Schedule,
@@ -55,6 +56,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
     threaded = True
     own_transactions = True
     poll = 0.25
+    idle_poll = 0.25
     lease: float | None = None
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
@@ -178,6 +180,14 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
         if mine != self._checkpoints:
             self._db.run("checkpoint_soon" if mine else "checkpoint_late")
             self._checkpoints = mine
+
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        told["settled"]()  # `register` took the lock, which `suspects` looks at
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        return Glance(await self.suspects(worker))
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         def declare() -> bool:

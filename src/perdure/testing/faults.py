@@ -17,6 +17,7 @@ from perdure.records import (
     Entry,
     Execution,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -89,6 +90,7 @@ class FaultyStore:
         self.faults = faults
         self.inline = inline
         self.poll = poll
+        self.idle_poll = poll
         self.mute = False
         self.away = False
         self.closed = False
@@ -176,6 +178,15 @@ class FaultyStore:
 
     async def suspects(self, worker: int) -> list[int]:
         found: list[int] = await self._ask(lambda: self.store.suspects(worker))
+        return found
+
+    async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
+        told["settled"]()
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        found: Glance = await self._ask(lambda: self.store.glance(worker, epoch, workflows, queues, build=build))
         return found
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:

@@ -103,8 +103,11 @@ where owner = %(worker)s
     and exists (select 1 from workers k where k.id = %(worker)s and k.state = 'gone' and k.epoch = %(epoch)s);
 
 -- name: heartbeat
--- Renews the lease of a worker that is still alive.
-update workers set lease_until = utc_timestamp(6) + interval %(lease)s microsecond
+-- Renews the lease of a worker that is still alive. The time at which that was comes with the answer, as if it were the
+-- id of a new row: so it takes no second statement.
+update workers
+set lease_until = utc_timestamp(6) + interval %(lease)s microsecond,
+    epoch = epoch + 0 * last_insert_id(timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)))
 where id = %(worker)s and epoch = %(epoch)s and state = 'live';
 
 -- name: now
@@ -112,13 +115,28 @@ where id = %(worker)s and epoch = %(epoch)s and state = 'live';
 select utc_timestamp(6);
 
 -- name: suspects
--- Other live workers whose lease is over.
-select id from workers where state = 'live' and id <> %(worker)s and lease_until < utc_timestamp(6) order by id;
+-- Other live workers whose lease is over (`late`), or whose lock is free.
+select id, late
+from (
+    select id, lease_until < utc_timestamp(6) as late, case
+        when presence = %(here)s then is_free_lock(concat('perdure.', left(sha1(database()), 20), '.', id)) = 1
+        else false
+    end as free
+    from workers
+    where state = 'live' and id <> %(worker)s
+) k
+where late or free
+order by id;
 
 -- name: declare_dead
--- Ends a worker whose lease is over, after waiting for its commit under way; `anyway`: whatever its lease says.
+-- Ends a worker whose lease is over or whose lock is free, after waiting for its commit under way; `anyway`: whatever
+-- they say.
 update workers set epoch = epoch + 1, state = 'dead'
-where id = %(worker)s and state = 'live' and (%(anyway)s or lease_until < utc_timestamp(6));
+where id = %(worker)s and state = 'live' and case
+        when %(anyway)s or lease_until < utc_timestamp(6) then true
+        when presence = %(here)s then is_free_lock(concat('perdure.', left(sha1(database()), 20), '.', id)) = 1
+        else false
+    end;
 
 -- name: is_dead
 -- Is this worker known, and not alive?

@@ -56,13 +56,29 @@ select
     (extract(epoch from clock_timestamp()) * 1000000)::bigint as now;
 
 -- name: suspects
--- Other live workers whose lease is over.
-select id from workers where state = 'live' and id <> $1 and lease_until < clock_timestamp() order by id;
+-- Other live workers whose lease is over (`late`), or whose lock is free.
+select id, late
+from (
+    select id, lease_until < clock_timestamp() as late, case
+        when presence = (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text
+        then pg_try_advisory_xact_lock_shared(tableoid::integer, id::integer)
+        else false
+    end as free
+    from workers
+    where state = 'live' and id <> $1
+) k
+where late or free
+order by id;
 
 -- name: declare_dead
--- Ends a worker whose lease is over, after waiting for its commit under way; $2: whatever its lease says.
+-- Ends a worker whose lease is over or whose lock is free, after waiting for its commit under way; $2: whatever they say.
 update workers set epoch = epoch + 1, state = 'dead'
-where id = $1 and state = 'live' and ($2::boolean or lease_until < clock_timestamp())
+where id = $1 and state = 'live' and case
+        when $2::boolean or lease_until < clock_timestamp() then true
+        when presence = (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text
+        then pg_try_advisory_xact_lock_shared(tableoid::integer, id::integer)
+        else false
+    end
 returning true;
 
 -- name: is_dead
