@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
-from perdure.records import Status, Verdict
+from perdure.records import Glance, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
 
@@ -190,3 +191,56 @@ async def the_next_wake_is_the_earliest(store: Store) -> None:
 async def nobody_waits_for_a_change_longer_than_he_wants(store: Store) -> None:
     await store.changed(0.0)
     await store.changed(0.01)
+
+
+async def a_glance_sees_whatever_can_be_claimed(store: Store) -> None:
+    # It may see what is not there, but never not see what is.
+    for name, makes in _CLAIMABLE.items():
+        scene = await Scene.begin(store)
+        await makes(scene)
+        sight = await _glance(scene)
+        true(sight.crashed if name == "suspect" else sight.claimable, f"what is {name} was not seen")
+        true(await scene.claim(crashed=name == "suspect"), f"nothing to claim of what is {name}")
+
+
+async def _ready(scene: Scene) -> None:
+    await scene.create(scene.execution(wake_at=None))
+
+
+async def _due(scene: Scene) -> None:
+    await scene.park(wake_at=scene.now - HOUR)
+
+
+async def _orphaned(scene: Scene) -> None:
+    owner = await scene.other_worker()
+    await owner.run()
+    await owner.die()
+
+
+async def _suspect(scene: Scene) -> None:
+    owner = await scene.other_worker()
+    await owner.run(crashes=1)
+    await owner.die()
+
+
+_CLAIMABLE = {"ready": _ready, "due": _due, "orphaned": _orphaned, "suspect": _suspect}
+
+
+async def _glance(scene: Scene, **fields: Any) -> Glance:
+    wanted: dict[str, Any] = {"workflows": [(scene.name, 1)], "queues": [scene.name]}
+    return await scene.store.glance(scene.worker.id, scene.worker.epoch, **(wanted | fields))
+
+
+async def a_glance_sees_deaths_and_takes_nothing(store: Store) -> None:
+    scene = await Scene.begin(store)
+    late, fresh = await scene.other_worker(lease=-1.0), await scene.other_worker()
+    await scene.create(scene.execution())
+    for _ in range(2):
+        suspects = (await _glance(scene)).suspects
+        true(late.worker.id in suspects, "a lease that is over is not suspect")
+        true(scene.worker.id not in suspects and fresh.worker.id not in suspects, "a fresh lease is suspect")
+    equal((await scene.row()).status, Status.PENDING)
+    equal([row.fence for row in await scene.claim()], [1])
+    wanted: list[dict[str, Any]] = [{"queues": []}, {"workflows": []}, {"build": "b1"}]
+    for fields in wanted:
+        await _glance(scene, **fields)
