@@ -275,8 +275,8 @@ class Glance:
     """What a worker sees at one look. It may see too much, never too little.
 
     `suspects`: other live workers whose death shows. `claimable`: there may be something to claim. `crashed`: there may
-    be an execution that killed its workers, see `Store.claim`. `outgoing`: the outbox may hold something. `tick_at`: when the next schedule is due, if there is
-    one and `knows_ticks`.
+    be an execution that killed its workers, see `Store.claim`. `outgoing`: the outbox may hold something. `tick_at`:
+    when the next schedule is due, if there is one and `knows_ticks`.
     """
 
     suspects: list[int]

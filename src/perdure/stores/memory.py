@@ -124,7 +124,7 @@ class MemoryStore(MemoryMoves):
     ) -> Glance:
         rows = self._wanted(workflows, queues, build, self.clock.now())
         crashed = [self._is_suspect(row) for row in rows]
-        return Glance(await self.suspects(worker), claimable=not all(crashed), crashed=any(crashed))
+        return Glance(await self.suspects(worker), not all(crashed), any(crashed), outgoing=False)
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         row = self._workers.get(worker)
