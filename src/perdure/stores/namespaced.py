@@ -24,6 +24,7 @@ from perdure.records import (
     Execution,
     Expiry,
     Folded,
+    Glance,
     Inbox,
     Limit,
     Message,
@@ -324,6 +325,11 @@ class NamespacedStore:
             worker, epoch, limit, workflows, ours, now, limits=rules, build=build, crashed=crashed
         )
         return [self._execution(row) for row in rows]
+
+    async def glance(
+        self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
+    ) -> Glance:
+        return await self._store.glance(worker, epoch, workflows, [self._in(name) for name in queues], build=build)
 
     async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
         journals = await self._store.load([self._in(id) for id in ids])
