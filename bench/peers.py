@@ -12,10 +12,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Timer
 
 from bench.lane import STEPS
 from bench.places import Places
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 5
 EXECUTIONS = 500  # of Perdure
 INSTALL_SECONDS = 600
+LAP_SECONDS = 600
+CLOSE_SECONDS = 10
 WORDS = "500 executions of 10 steps"
 
 
@@ -72,24 +75,34 @@ class Lane:
     def rate(self, executions: int) -> float:
         """Steps a second, from the first start to the last result."""
         assert self._process.stdin is not None
-        print(executions, file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # then there is no answer either
+            print(executions, file=self._process.stdin, flush=True)
         return executions * STEPS / float(self._line())
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
-            self._process.wait(10)
+            self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
 
     def _line(self) -> str:
+        """What it says next. It is killed if that takes too long."""
         assert self._process.stdout is not None
-        if line := self._process.stdout.readline().strip():
-            return line
-        raise PeerError(f"its process ended: {self._errors.read_text()[-500:].strip()}")
+        limit = Timer(LAP_SECONDS, self._process.kill)
+        limit.start()
+        try:
+            if line := self._process.stdout.readline().strip():
+                return line
+        finally:
+            limit.cancel()
+        code = self._process.wait()
+        why = self._errors.read_text()[-500:].strip() or f"killed after {LAP_SECONDS} s, or by others"
+        raise PeerError(f"its process ended with {code}: {why}")
 
 
 @cache
