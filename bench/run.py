@@ -10,12 +10,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import demo, parked, peers, recovery, steps
+from bench import demo, parked, peers, recovery, scale, steps
 from bench.places import Places
 from bench.report import Report
 from tests.servers import NoServerError
 
-THEMES = {"steps": steps, "parked": parked, "recovery": recovery, "demo": demo, "peers": peers}
+THEMES = {
+    "steps": steps,
+    "parked": parked,
+    "recovery": recovery,
+    "scale": scale,
+    "demo": demo,
+    "peers": peers,
+}
 WHERE = ("sqlite", "postgres", "mariadb", "anywhere")
 
 

@@ -22,6 +22,7 @@ SQL = {
         "mysql",
         "mysql_claims",
         "mysql_commits",
+        "mysql_lists",
         "mysql_moves",
         "mysql_outbox",
         "mysql_presence",
@@ -37,7 +38,12 @@ class Rows(list[str]):
 
 def fill(name: str, /, **values: object) -> str:
     """A named statement with its values."""
-    return SQL[name] % {key: literal(value) for key, value in values.items()}
+    return filled(SQL[name], **values)
+
+
+def filled(statement: str, /, **values: object) -> str:
+    """A statement with its values."""
+    return statement % {key: literal(value) for key, value in values.items()}
 
 
 def literal(value: object) -> str:

@@ -10,8 +10,9 @@ from perdure.clock import from_datetime
 from perdure.records import ENDED, Entry, Execution, Page, Query, Request, Schedule, Tally, WorkerRecord
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
-from perdure.stores.mysql_columns import some, time, time_or_null
-from perdure.stores.mysql_sessions import Pool
+from perdure.stores.conditions import composed, conditions, page_name, successor
+from perdure.stores.mysql_columns import SQL, filled, some, time, time_or_null
+from perdure.stores.mysql_sessions import Pool, Result
 from perdure.stores.paging import cursor_after, read_cursor
 
 LARGEST_PAGE = 1000
@@ -29,8 +30,9 @@ class MysqlReads:
 
     async def count(self, query: Query) -> dict[str, int]:
         if not _needs_a_look(query):
-            return {row[0]: row[1] for row in (await self._pool.ask("count_executions", **_filters(query))).tuples}
-        rows = (await self._pool.ask("candidates", **_filters(query))).rows
+            found = await self._asked("count_executions", conditions(query), _values(query))
+            return {row[0]: row[1] for row in found.tuples}
+        rows = (await self._asked("candidates", conditions(query), _values(query))).rows
         return dict(Counter(row["status"] for row in rows if _matches(row, query)))
 
     async def history(self, execution_id: str) -> list[Entry]:
@@ -85,12 +87,16 @@ class MysqlReads:
         return read_records(WorkerRecord, (await self._pool.ask("get_workers")).rows)
 
     async def _page(self, query: Query, size: int, place: tuple[int, str] | None) -> list[Execution]:
-        name = "list_oldest" if query.order == "oldest" else "list_newest"
-        if query.ended_before is not None:
-            name = name.replace("list", "list_ended")
-        at, after = (None, None) if place is None else (time(place[0]), place[1])
-        found = await self._pool.ask(name, **_filters(query), at=at, after=after, limit=size)
+        names, values = conditions(query), _values(query) | {"limit": size}
+        oldest = query.order == "oldest"
+        if place is not None:
+            values |= {"at": time(place[0]), "after": place[1]}
+            names.append("where_newer" if oldest else "where_older")
+        found = await self._asked(page_name(query, by_end=True), names, values)
         return read_records(Execution, found.rows)
+
+    async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Result:
+        return (await self._pool.run(filled(composed(SQL, name, names), **values)))[0]
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         rows: list[Execution] = []
@@ -105,19 +111,19 @@ class MysqlReads:
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
 
 
-def _filters(query: Query) -> dict[str, Any]:
+def _values(query: Query) -> dict[str, Any]:
     return {
-        "any_status": not query.status,
-        "statuses": some(query.status),
+        "status": some(query.status),
+        "one_status": query.status[0] if query.status else None,
         "workflow": query.workflow,
         "version": query.version,
         "parent": query.parent,
         "by": query.by,
-        "prefix": query.id_prefix or None,
+        "prefix": query.id_prefix,
+        "prefix_end": successor(query.id_prefix or ""),
         "since": time_or_null(query.since),
         "until": time_or_null(query.until),
         "queue": query.queue,
-        "has_attributes": bool(query.attributes),
         "text": query.text,
         "ended_before": time_or_null(query.ended_before),
     }

@@ -52,13 +52,14 @@ from perdure.store import Same, Transaction
 from perdure.stores import outgoing, postgres_schema
 from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
+from perdure.stores.conditions import composed, conditions, numbered, page_name
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
 from perdure.stores.postgres_claims import Wanted, claim_judged
 from perdure.stores.postgres_columns import (
-    pack_attributes,
     pack_batch,
+    pack_query,
     pack_schedule,
 )
 from perdure.stores.postgres_commits import statement_of, verdicts_of
@@ -397,7 +398,8 @@ class PostgresStore(PostgresMoves):
         return {row.id: row for row in read_records(Execution, await self._pool.rows("get_executions", ids))}
 
     async def count(self, query: Query) -> dict[str, int]:
-        return {row["status"]: row["number"] for row in await self._pool.rows("count_executions", *_filters(query))}
+        rows = await self._asked("count_executions", conditions(query), pack_query(query))
+        return {row["status"]: row["number"] for row in rows}
 
     async def history(self, execution_id: str) -> list[Entry]:
         return read_entries(await self._pool.rows("history", execution_id))
@@ -435,12 +437,19 @@ class PostgresStore(PostgresMoves):
         return read_records(WorkerRecord, await self._pool.rows("get_workers"))
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        place = (None, None) if cursor is None else read_cursor(cursor)
-        name = "list_oldest" if query.order == "oldest" else "list_newest"
-        if query.ended_before is not None:
-            name = name.replace("list", "list_ended")
-        rows = read_records(Execution, await self._pool.rows(name, *_filters(query), *place, limit + 1))
+        names, values = conditions(query), pack_query(query) | {"limit": limit + 1}
+        oldest = query.order == "oldest"
+        if cursor is not None:
+            values["at"], values["after"] = read_cursor(cursor)
+            names.append("where_newer" if oldest else "where_older")
+        rows = read_records(Execution, await self._asked(page_name(query, by_end=False), names, values))
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+
+    async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Sequence[Any]:
+        statement, parameters = numbered(composed(SQL, name, names), values)
+        async with self._pool.connection() as connection:
+            rows: Sequence[Any] = await connection.fetch(statement, *parameters)
+            return rows
 
 
 def _wakes(batch: Batch) -> bool:
@@ -461,20 +470,3 @@ def _change_wakes(change: Change) -> bool:
 
 def _receipt(execution_id: str, verdict: str | None) -> Receipt:
     return Receipt(Verdict.GONE) if verdict is None else Receipt(Verdict(verdict), execution_id)
-
-
-def _filters(query: Query) -> tuple[Any, ...]:
-    return (
-        list(query.status) or None,
-        query.workflow,
-        query.version,
-        query.parent,
-        query.by,
-        query.id_prefix or None,
-        query.since,
-        query.until,
-        query.queue,
-        *pack_attributes(query.attributes),
-        query.text,
-        query.ended_before,
-    )

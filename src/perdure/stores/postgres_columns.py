@@ -13,13 +13,15 @@ from typing import Any, get_type_hints
 import msgspec
 
 from perdure.errors import BadBatchError
-from perdure.records import ENDED, Batch, Entry, Request, Schedule, Verdict
+from perdure.records import ENDED, Batch, Entry, Query, Request, Schedule, Verdict
 from perdure.stores.attributes import plain_pairs
+from perdure.stores.conditions import successor
 
 SEPARATOR = "\x1f"
 NULL = "\x1e"  # alone in its place: no payload and no key is that
 # A message to the server holds at most 1 GiB, and so does a value there; more would break the connection.
 MOST_CHARACTERS = 500_000_000
+LONGEST_PAIR = 200  # as `perdure_pairs` cuts them
 _IS_TEXT = tuple(hint is not int for hint in get_type_hints(Entry).values())
 _SHARED = frozenset({"generation", "kind", "status", "attempt", "fence", "encoding", "build"})
 _ABSENT = frozenset({"parent_key", "error"})
@@ -146,12 +148,27 @@ def pack_schedule(schedule: Schedule) -> tuple[Any, ...]:
     return astuple(schedule)
 
 
-def pack_attributes(wanted: Sequence[tuple[str, str]]) -> tuple[list[str] | None, list[str] | None]:
-    """Names and values as `perdure_plain` of the schema gives those of a row."""
-    if not wanted:
-        return None, None
-    pairs = plain_pairs(wanted)
-    return [name for name, _ in pairs], [text for _, text in pairs]
+def pack_query(query: Query) -> dict[str, Any]:
+    """The values of a query's conditions."""
+    pairs = plain_pairs(query.attributes)
+    return {
+        "status": list(query.status),
+        "one_status": query.status[0] if query.status else None,
+        "workflow": query.workflow,
+        "version": query.version,
+        "parent": query.parent,
+        "by": query.by,
+        "prefix": query.id_prefix,
+        "prefix_end": successor(query.id_prefix or ""),
+        "since": query.since,
+        "until": query.until,
+        "queue": query.queue,
+        "pairs": [f"{name}={text}"[:LONGEST_PAIR] for name, text in pairs],
+        "names": [name for name, _ in pairs],
+        "texts": [text for _, text in pairs],
+        "text": query.text,
+        "ended_before": query.ended_before,
+    }
 
 
 def read_verdicts(batch: Batch, created: Sequence[str], changed: Sequence[str], verdicts: Sequence[str]) -> Any:

@@ -27,6 +27,7 @@ SQL = {
         "postgres",
         "postgres_claims",
         "postgres_commits",
+        "postgres_lists",
         "postgres_moves",
         "postgres_notify",
         "postgres_outbox",

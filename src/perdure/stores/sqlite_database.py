@@ -50,7 +50,7 @@ class Database:
         self, path: str, *, timeout: float = 0.0, factory: type[sqlite3.Connection] = sqlite3.Connection
     ) -> None:
         self.path = path
-        parts = ("sqlite", "sqlite_moves", "sqlite_outbox", "sqlite_reads")
+        parts = ("sqlite", "sqlite_lists", "sqlite_moves", "sqlite_outbox", "sqlite_reads")
         self.sql = {name: sql for part in parts for name, sql in load_queries(part).items()}
         with Translating(path):
             self.connection = sqlite3.connect(

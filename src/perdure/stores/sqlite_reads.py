@@ -14,6 +14,7 @@ from perdure.clock import Clock, SystemClock
 from perdure.errors import DecodeError, StoreUnavailableError
 from perdure.records import Entry, Execution, Inbox, Message, Page, Query, Request, Schedule, Tally, WorkerRecord
 from perdure.stores.attributes import plain_pairs
+from perdure.stores.conditions import composed, conditions, page_name, successor
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.patience import Busy, patiently
 from perdure.stores.sqlite_database import Database, Translating, translated
@@ -21,9 +22,6 @@ from perdure.stores.sqlite_rows import read_entry, read_records, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 
 Result = TypeVar("Result")
-
-EVER = "~"  # sorts behind every timestamp
-NEVER = ""
 
 
 class SqliteReads:
@@ -120,7 +118,9 @@ class SqliteReads:
         return await self._read(lambda: self._executions(ids))
 
     async def count(self, query: Query) -> dict[str, int]:
-        return await self._read(lambda: dict(self._db.run("count", _filters(query)).fetchall()))
+        return await self._read(
+            lambda: dict(self._asked("count_executions", conditions(query), _values(query)).fetchall())
+        )
 
     async def history(self, execution_id: str) -> list[Entry]:
         return await self._entries("history", [execution_id])
@@ -166,29 +166,33 @@ class SqliteReads:
         return await self._read(lambda: read_records(WorkerRecord, self._db.run("workers")))
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        newest = query.order != "oldest"
-        values = _filters(query) | {"limit": limit + 1}
-        values |= {"cursor_at": values["until"] if newest else values["since"], "cursor_id": ""}
+        names, values = conditions(query), _values(query) | {"limit": limit + 1}
+        oldest = query.order == "oldest"
         if cursor is not None:
-            at, values["cursor_id"] = read_cursor(cursor)
-            values["cursor_at"] = to_text(at)
-        name = "list_newest" if newest else "list_oldest"
-        if query.ended_before is not None:
-            name = "list_ended_newest" if newest else "list_ended_oldest"
-        rows = await self._read(lambda: read_records(Execution, self._db.run(name, values)))
+            at, values["after"] = read_cursor(cursor)
+            values["at"] = to_text(at)
+            names.append("where_newer" if oldest else "where_older")
+        rows = await self._read(
+            lambda: read_records(Execution, self._asked(page_name(query, by_end=True), names, values))
+        )
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
 
+    def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> sqlite3.Cursor:
+        return self._db.connection.execute(composed(self._db.sql, name, names), values)
 
-def _filters(query: Query) -> dict[str, Any]:
+
+def _values(query: Query) -> dict[str, Any]:
     return {
-        "since": NEVER if query.since is None else to_text(query.since),
-        "until": EVER if query.until is None else to_text(query.until),
-        "status": to_json(query.status) if query.status else None,
+        "status": to_json(query.status),
+        "one_status": query.status[0] if query.status else None,
         "workflow": query.workflow,
         "version": query.version,
         "parent": query.parent,
-        "started_by": query.by,
+        "by": query.by,
         "prefix": query.id_prefix,
+        "prefix_end": successor(query.id_prefix or ""),
+        "since": to_text_or_null(query.since),
+        "until": to_text_or_null(query.until),
         "queue": query.queue,
         "attributes": to_json(plain_pairs(query.attributes)) if query.attributes else None,
         "text": query.text,

@@ -1,0 +1,116 @@
+-- Lists and counts of executions on PostgreSQL. A statement has only the conditions that a query asks for, so that each
+-- finds its index (stores/conditions.py). `lower` folds the letters of ASCII only where the collation is "C".
+
+-- name: list_newest
+-- A page of executions, the newest first.
+select w.*
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at desc, w.id desc
+limit :limit;
+
+-- name: list_oldest
+-- A page of executions, the oldest first.
+select w.*
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at, w.id
+limit :limit;
+
+-- name: count_executions
+-- How many executions match, by status.
+select w.status, count(*) as number
+from workflow_executions w
+where true
+    {conditions}
+group by w.status;
+
+-- name: where_older
+-- Behind a place, the newest first.
+(w.created_at, w.id) < (perdure_time(:at::bigint), :after::text);
+
+-- name: where_newer
+-- Behind a place, the oldest first.
+(w.created_at, w.id) > (perdure_time(:at::bigint), :after::text);
+
+-- name: where_status
+-- In one of these statuses.
+w.status = any(:status::text[]);
+
+-- name: where_one_status
+-- In this status.
+w.status = :one_status;
+
+-- name: where_seldom
+-- What follows of some statuses, and what an index holds.
+w.status not in ('running', 'completed');
+
+-- name: where_owned
+-- What follows of one status.
+w.owner is not null;
+
+-- name: where_workflow
+-- Of this workflow.
+w.workflow = :workflow;
+
+-- name: where_version
+-- Of this version of its workflow.
+w.version = :version::integer;
+
+-- name: where_parent
+-- A child of this one.
+w.parent_id = :parent;
+
+-- name: where_by
+-- Started by this one.
+w.started_by = :by;
+
+-- name: where_prefix
+-- Its id begins so.
+w.id >= :prefix;
+
+-- name: where_prefix_end
+-- And not with what comes behind that.
+w.id < :prefix_end;
+
+-- name: where_since
+-- Made then or later.
+w.created_at >= perdure_time(:since::bigint);
+
+-- name: where_until
+-- Made before.
+w.created_at < perdure_time(:until::bigint);
+
+-- name: where_queue
+-- Of this queue.
+w.queue = :queue;
+
+-- name: where_other_queue
+-- What follows of most queues, and what an index holds.
+w.queue <> 'default';
+
+-- name: where_attributes
+-- With all these attributes.
+(
+        perdure_pairs(w.attributes) @> :pairs::text[]
+        and w.attributes is not null
+        and not exists (
+            select from unnest(:names::text[], :texts::text[]) as q (name, value)
+            where (perdure_plain(w.attributes) -> q.name)::text is distinct from q.value
+        )
+    );
+
+-- name: where_text
+-- Some text of it holds this.
+(
+        position(lower(:text collate "C") in lower(w.id)) > 0
+        or position(lower(:text collate "C") in lower(w.workflow)) > 0
+        or position(lower(:text collate "C") in lower(w.reason collate "C")) > 0
+        or position(lower(:text collate "C") in lower(w.started_by collate "C")) > 0
+    );
+
+-- name: where_ended_before
+-- Ended before then.
+w.ended_at < perdure_time(:ended_before::bigint);
