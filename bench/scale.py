@@ -27,9 +27,9 @@ MOST = 50.0
 Ask = Callable[[], Awaitable[Any]]
 
 
-def statements(dialect: str) -> list[str]:
-    """What fills a database."""
-    text = Path(__file__).with_name(f"scale_{dialect}.sql").read_text()
+def statements(dialect: str, many: int = 1_000_000) -> list[str]:
+    """What fills a database, the last execution being made now."""
+    text = Path(__file__).with_name(f"scale_{dialect}.sql").read_text().replace("1000000", str(many))
     return Migration(1, "scale", 1, text).statements
 
 

@@ -356,8 +356,6 @@ async def test_what_is_looked_for_all_the_time_is_found_by_index(store: Postgres
         "next_wake": [],
         "nudged": [scene.worker.id + 1],
         "inbox_children": [["x", "y"]],
-        "list_newest": [*[None] * 15, 10],
-        "list_ended_oldest": [*[None] * 12, scene.now, None, None, 10],
         "claimable": [[scene.name], [1], [scene.name], "", 10],
         "claimable_suspects": [[scene.name], [1], [scene.name], "b1", 10],
         "claim_these": [scene.worker.id, 1, ["x", "y"]],

@@ -17,13 +17,16 @@ COMMON = frozenset({Status.RUNNING, Status.COMPLETED})
 USUAL_QUEUE = "default"
 
 
-def conditions(query: Query) -> list[str]:
-    """The names of the conditions, apart from the place in the list."""
+def conditions(query: Query, *, implied: bool = True) -> list[str]:
+    """The names of the conditions, apart from the place in the list.
+
+    `implied`: also those that follow from others. A database that proves them itself would count them twice.
+    """
     statuses = set(query.status)
     wanted = {
         "status": len(statuses) > 1,
         "one_status": len(statuses) == 1,
-        "seldom": bool(statuses) and not statuses & COMMON,
+        "seldom": implied and bool(statuses) and not statuses & COMMON,
         "owned": statuses == {Status.RUNNING},
         "workflow": query.workflow is not None,
         "version": query.version is not None,
@@ -34,7 +37,7 @@ def conditions(query: Query) -> list[str]:
         "since": query.since is not None,
         "until": query.until is not None,
         "queue": query.queue is not None,
-        "other_queue": query.queue is not None and query.queue != USUAL_QUEUE,
+        "other_queue": implied and query.queue is not None and query.queue != USUAL_QUEUE,
         "attributes": bool(query.attributes),
         "text": query.text is not None,
         "ended_before": query.ended_before is not None,

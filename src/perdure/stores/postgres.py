@@ -398,7 +398,7 @@ class PostgresStore(PostgresMoves):
         return {row.id: row for row in read_records(Execution, await self._pool.rows("get_executions", ids))}
 
     async def count(self, query: Query) -> dict[str, int]:
-        rows = await self._asked("count_executions", conditions(query), pack_query(query))
+        rows = await self._asked("count_executions", conditions(query, implied=False), pack_query(query))
         return {row["status"]: row["number"] for row in rows}
 
     async def history(self, execution_id: str) -> list[Entry]:
@@ -437,7 +437,7 @@ class PostgresStore(PostgresMoves):
         return read_records(WorkerRecord, await self._pool.rows("get_workers"))
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        names, values = conditions(query), pack_query(query) | {"limit": limit + 1}
+        names, values = conditions(query, implied=False), pack_query(query) | {"limit": limit + 1}
         oldest = query.order == "oldest"
         if cursor is not None:
             values["at"], values["after"] = read_cursor(cursor)
@@ -448,7 +448,13 @@ class PostgresStore(PostgresMoves):
     async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Sequence[Any]:
         statement, parameters = numbered(composed(SQL, name, names), values)
         async with self._pool.connection() as connection:
-            rows: Sequence[Any] = await connection.fetch(statement, *parameters)
+            rows: Sequence[Any]
+            if self._address.pooled:  # prepared anew each time
+                rows = await connection.fetch(statement, *parameters)
+            else:
+                # A plan for these values, always: one for all values knows neither how many rows they have nor that an
+                # index of few rows holds them.
+                rows = await (await connection.prepare(statement)).fetch(*parameters)
             return rows
 
 
