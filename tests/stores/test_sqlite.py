@@ -469,6 +469,7 @@ WHOLE_TABLES_ALLOWED = {"count_executions", "all_requests", "tallies"}
 
 async def test_no_statement_reads_a_large_table_as_a_whole(store: SqliteStore) -> None:
     found = []
+    store._db.run("make_moved_away")  # a table that only some have
     for name, piece in store._db.sql.items():
         sql = piece.replace("{conditions}", "and w.ended_at < :ended_before" if "list_ended" in name else "")
         if name in WHOLE_TABLES_ALLOWED or not sql.startswith(("select", "with", "update", "insert", "delete")):

@@ -1,5 +1,6 @@
 -- Lists and counts of executions on PostgreSQL. A statement has only the conditions that a query asks for, so that each
--- finds its index (stores/conditions.py). `lower` folds the letters of ASCII only where the collation is "C".
+-- finds its index (stores/conditions.py). Some are written as that index is, which no claim uses. `lower` folds the letters
+-- of ASCII only where the collation is "C".
 
 -- name: list_newest
 -- A page of executions, the newest first.
@@ -37,15 +38,15 @@ group by w.status;
 
 -- name: where_status
 -- In one of these statuses.
-w.status = any(:status::text[]);
+(w.status || '') = any(:status::text[]);
 
 -- name: where_one_status
 -- In this status.
-w.status = :one_status;
+(w.status || '') = :one_status;
 
 -- name: where_seldom
 -- What follows of some statuses, and what an index holds.
-w.status not in ('running', 'completed');
+(w.status || '') not in ('running', 'completed');
 
 -- name: where_owned
 -- What follows of one status.
@@ -53,7 +54,7 @@ w.owner is not null;
 
 -- name: where_workflow
 -- Of this workflow.
-w.workflow = :workflow;
+(w.workflow || '') = :workflow;
 
 -- name: where_version
 -- Of this version of its workflow.
@@ -85,11 +86,11 @@ w.created_at < perdure_time(:until::bigint);
 
 -- name: where_queue
 -- Of this queue.
-w.queue = :queue;
+(w.queue || '') = :queue;
 
 -- name: where_other_queue
 -- What follows of most queues, and what an index holds.
-w.queue <> 'default';
+(w.queue || '') <> 'default';
 
 -- name: where_attributes
 -- With all these attributes.

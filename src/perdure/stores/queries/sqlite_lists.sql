@@ -1,6 +1,6 @@
 -- Lists and counts of executions on SQLite. A statement has only the conditions that a query asks for, so that each finds
--- its index (stores/conditions.py). `lower` folds the letters of ASCII only, and `perdure_has` is a function of ours:
--- whether all these attributes are there.
+-- its index (stores/conditions.py). Some are written as that index is, which no claim uses. `lower` folds the letters of
+-- ASCII only, and `perdure_has` is a function of ours: whether all these attributes are there.
 
 -- name: list_newest
 -- A page of executions, the newest first.
@@ -56,15 +56,15 @@ group by w.status;
 
 -- name: where_status
 -- In one of these statuses.
-w.status in (select value from json_each(:status));
+(w.status || '') in (select value from json_each(:status));
 
 -- name: where_one_status
 -- In this status.
-w.status = :one_status;
+(w.status || '') = :one_status;
 
 -- name: where_seldom
 -- What follows of some statuses, and what an index holds.
-w.status not in ('running', 'completed');
+(w.status || '') not in ('running', 'completed');
 
 -- name: where_owned
 -- What follows of one status.
@@ -72,7 +72,7 @@ w.owner is not null;
 
 -- name: where_workflow
 -- Of this workflow.
-w.workflow = :workflow;
+(w.workflow || '') = :workflow;
 
 -- name: where_version
 -- Of this version of its workflow.
@@ -104,11 +104,11 @@ w.created_at < :until;
 
 -- name: where_queue
 -- Of this queue.
-w.queue = :queue;
+(w.queue || '') = :queue;
 
 -- name: where_other_queue
 -- What follows of most queues, and what an index holds.
-w.queue <> 'default';
+(w.queue || '') <> 'default';
 
 -- name: where_attributes
 -- With all these attributes.
