@@ -472,7 +472,11 @@ async def test_no_statement_reads_a_large_table_as_a_whole(store: SqliteStore) -
     store._db.run("make_moved_away")  # a table that only some have
     for name, piece in store._db.sql.items():
         sql = piece.replace("{conditions}", "and w.ended_at < :ended_before" if "list_ended" in name else "")
-        if name in WHOLE_TABLES_ALLOWED or not sql.startswith(("select", "with", "update", "insert", "delete")):
+        if (
+            "{columns}" in sql
+            or name in WHOLE_TABLES_ALLOWED
+            or not sql.startswith(("select", "with", "update", "insert", "delete"))
+        ):
             continue
         names = set(re.findall(r":(\w+)", sql))
         parameters: Any = dict.fromkeys(names) if names else [None] * sql.count("?")
