@@ -8,11 +8,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import click
 
 from perdure.cli.app import load_app
 from perdure.cli.documents import schedule as schedule_document
+from perdure.cli.health import health
 from perdure.cli.interrupt import interruption
 from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import when
@@ -34,14 +36,27 @@ LOOK = 0.5
     help="Queues to serve, with commas between them; emails:10 runs at most 10 of it at once.  [default: default]",
 )
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Executions at once.  [default: 100]")
+@click.option(
+    "--health-port", type=click.IntRange(0, 65535), metavar="PORT", help="Answer /live and /ready there (0: any port)."
+)
+@click.option("--health-host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen for that.")
 @shared
 @with_session
-def worker(session: Session, target: str, queues: str | None, concurrency: int | None) -> int:
+def worker(
+    session: Session,
+    target: str,
+    queues: str | None,
+    concurrency: int | None,
+    health_port: int | None,
+    health_host: str,
+) -> int:
     """Run the workflows of a module, until Ctrl-C or SIGTERM.
 
     MODULE is a module or a file.py, found from the current folder; all workflows that it imports are
     registered. APP is a name in it: an Engine, a function that makes one, or a list of workflows.
     A queue's limit holds over all workers; each of them must be told of it alike.
+
+    With --health-port, GET /live and /ready answer 200, or 503, and say why in JSON.
     """
     served = parse_queues(queues if queues is not None else "default")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -51,7 +66,7 @@ def worker(session: Session, target: str, queues: str | None, concurrency: int |
             raise click.UsageError(
                 f"{target} is an engine with settings of its own: leave --db, --queues, --concurrency"
             )
-        return asyncio.run(_work(session, app))
+        return asyncio.run(_work(session, app, health_host, health_port))
     engine = Engine(
         session.store(new=True),
         workflows=app,
@@ -59,7 +74,7 @@ def worker(session: Session, target: str, queues: str | None, concurrency: int |
         concurrency=concurrency or 100,
         namespace=session.namespace,
     )
-    return asyncio.run(_work(session, engine))
+    return asyncio.run(_work(session, engine, health_host, health_port))
 
 
 def parse_queues(text: str) -> list[str | Queue]:
@@ -79,13 +94,16 @@ def parse_queues(text: str) -> list[str | Queue]:
     return queues
 
 
-async def _work(session: Session, engine: Engine) -> int:
-    with interruption() as interrupted:
+async def _work(session: Session, engine: Engine, host: str, port: int | None) -> int:
+    async with AsyncExitStack() as stack:  # who asks is answered until the worker has left
+        interrupted = stack.enter_context(interruption())
         async with engine:
             at_work = engine.worker
             if at_work is None:
                 raise click.UsageError("this Engine has worker=False: it runs nothing")
-            _tell(session, engine, at_work, await engine.schedules())
+            open_port = await stack.enter_async_context(health(at_work, host, port))
+            where = None if open_port is None else f"http://{host}:{open_port}"
+            _tell(session, engine, at_work, await engine.schedules(), where)
             while not interrupted.done() and at_work.fatal is None:
                 await asyncio.wait([interrupted], timeout=LOOK)
             if at_work.fatal is None:
@@ -98,7 +116,9 @@ async def _work(session: Session, engine: Engine) -> int:
     return DONE
 
 
-def _tell(session: Session, engine: Engine, at_work: Worker, schedules: Sequence[ScheduleView]) -> None:
+def _tell(
+    session: Session, engine: Engine, at_work: Worker, schedules: Sequence[ScheduleView], health_at: str | None
+) -> None:
     limits = {limit.queue: limit for limit in at_work.limits}
     session.document(
         {
@@ -111,6 +131,7 @@ def _tell(session: Session, engine: Engine, at_work: Worker, schedules: Sequence
             "concurrency": at_work.concurrency,
             "workflows": [{"name": name, "version": version} for name, version in sorted(at_work.workflows)],
             "schedules": [schedule_document(schedule) for schedule in schedules],
+            "health": health_at,
         }
     )
     session.say(f"worker {at_work.record.id} (pid {os.getpid()}) on {engine.store.url}")
@@ -122,6 +143,8 @@ def _tell(session: Session, engine: Engine, at_work: Worker, schedules: Sequence
         session.say(f"  {'workflows' if n == 0 else '':9}  {identity[0]} (version {identity[1]}){aside}")
     for n, schedule in enumerate(schedules):
         session.say(f"  {'schedules' if n == 0 else '':9}  {_schedule_words(at_work, schedule)}")
+    if health_at is not None:
+        session.say(f"  health     {health_at}/live and /ready")
     session.say("Ctrl-C stops it.")
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
