@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import demo, parked, peers, recovery, scale, steps
+from bench import demo, fleet, parked, peers, recovery, scale, steps
 from bench.places import Places
 from bench.report import Report
 from tests.servers import NoServerError
@@ -19,6 +19,7 @@ THEMES = {
     "steps": steps,
     "parked": parked,
     "recovery": recovery,
+    "fleet": fleet,
     "scale": scale,
     "demo": demo,
     "peers": peers,
