@@ -13,7 +13,7 @@ from perdure.errors import PerdureError
 from perdure.handle import Handle
 from perdure.records import ENDED, Status, Tally, WorkerRecord
 from perdure.records import Query as RowQuery
-from perdure.search import Query
+from perdure.search import Query, row_query
 from perdure.store import Store
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def each(engine: Engine, query: Query, statuses: Sequence[Status], act: Ac
 
 
 async def _found(engine: Engine, query: Query, statuses: Sequence[Status]) -> list[str]:
-    wanted = query.row_query()
+    wanted = row_query(query)
     wanted = replace(wanted, status=tuple(s for s in statuses if not wanted.status or s in wanted.status))
     return await _ids(engine.insight, wanted) if wanted.status else []
 
@@ -89,7 +89,7 @@ async def _ids(store: Store, wanted: RowQuery) -> list[str]:
 
 async def prune(engine: Engine, query: Query, older_than: Duration | None, dry_run: bool) -> Done:
     """See `Engine.prune`."""
-    wanted = query.row_query()
+    wanted = row_query(query)
     ended = tuple(s for s in Status if s in ENDED and (not wanted.status or s in wanted.status))
     if not ended:
         return Done([], dry_run=dry_run)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from perdure.checking import check_message_name
 from perdure.clock import SECOND, Duration, micros, to_datetime
 from perdure.codec import ANY, CODEC
 from perdure.errors import EncodeError, NoExecutionError
@@ -81,6 +82,7 @@ async def sleep(duration: Duration) -> None:
     if _is_tested():
         return await answered("sleep", "sleep", duration)  # type: ignore[no-any-return]
     _workflow_scope("sleep")
+    micros(duration)  # raises for what is none
     await asyncio.sleep(duration.total_seconds() if isinstance(duration, timedelta) else duration)
 
 
@@ -164,6 +166,7 @@ async def receive(name: str, timeout: Duration | None = None, *, schema: Any = A
     if _is_tested():
         return await answered("receive", name, timeout)
     scope = _workflow_scope("receive")
+    check_message_name(name)
     spec = _RECEIVE.get(schema) or _RECEIVE.setdefault(schema, WaitSpec(RECEIVE, schema))
     call = Call(scope.sequencer, spec, scope.key(RECEIVE), None, CODEC.encode({"name": name}))
     call.extra = name

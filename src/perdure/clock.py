@@ -101,6 +101,8 @@ def bounded(seconds: float) -> float:
 
 def micros(duration: Duration) -> int:
     """A timedelta, or seconds, as microseconds; at most some thousand years. Raises ValueError for NaN."""
+    if not isinstance(duration, timedelta | float | int):
+        raise TypeError(f"a duration is a number of seconds or a timedelta, not {duration!r}")
     return round(bounded(duration.total_seconds() if isinstance(duration, timedelta) else duration) * SECOND)
 
 

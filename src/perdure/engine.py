@@ -66,6 +66,8 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
             codec = Encryption.from_text(os.environ[KEYS])
         except ValueError as error:
             raise PerdureError(f"{KEYS} holds no keys: {error}") from None
+    if not isinstance(codec, Protection | Encryption | None):
+        raise TypeError(f"codec= is an Encryption or a Protection, not {codec!r:.100}")
     return codec if isinstance(codec, Protection) else Protection(codec, hides=False)
 
 
@@ -414,6 +416,8 @@ class Engine:
 
     def get(self, execution_id: str) -> Handle[Any]:
         """A handle; asks nobody. Its methods raise `NotFoundError` if there is no such execution."""
+        if not isinstance(execution_id, str):
+            raise TypeError(f"an execution's id is a text, not {execution_id!r:.100}")
         if execution_id.startswith(NAMESPACE_MARK):
             raise NotFoundError(f"{execution_id} is in another namespace: see Engine(namespace=)")
         return Handle(self, execution_id, None)
@@ -422,18 +426,24 @@ class Engine:
 
     async def list(self, query: Query | RowQuery | None = None, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Executions, newest first: a page of `items`, and the `cursor` of the next one (None at the end)."""
+        self._check_open()
+        if limit < 1:
+            raise ValueError("limit= must be at least 1")
         return await self.insight.list(row_query(query), limit, cursor)
 
     async def count(self, query: Query | RowQuery | None = None) -> dict[str, int]:
         """How many executions, by status."""
+        self._check_open()
         return await self.insight.count(row_query(query))
 
     async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""
+        self._check_open()
         rows = await self.insight.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
         return [request_view(row) for row in rows]
 
     async def _row(self, execution_id: str) -> Execution:
+        self._check_open()
         await self._outbox.look_for(execution_id)
         row = await self._rows.get(execution_id)
         if row is None:
@@ -475,6 +485,7 @@ class Engine:
 
     async def stats(self) -> bulk.Stats:
         """How many executions stand where, the workers, and how many requests wait for somebody."""
+        self._check_open()
         return await bulk.stats(self.insight)
 
     def verify(self, query: Query | None = None) -> AsyncIterator[verifying.Verified]:
@@ -507,6 +518,8 @@ class Engine:
         `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for wrong arguments.
         """
         self._check_open()
+        if not isinstance(workflow, Workflow):
+            raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
         with self.protection.encoding():
             text, _ = workflow.arguments.bind(tuple(args), dict(kwargs or {}))
         now = self.clock.now()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure import views
+from perdure.checking import check_message_name
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import PerdureError
@@ -166,6 +167,7 @@ class Handle(Generic[R]):
         engine._hint(self.id)
 
     def _message(self, name: str, value: Any, id: str | None, by: str | User | None) -> Message:
+        check_message_name(name)
         with self.engine.protection.encoding():
             text = CODEC.encode(value, path="value")
         return Message(

@@ -16,6 +16,9 @@ from perdure.workflow import REGISTRY, Workflow, WorkflowOptions
 
 def registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[str, int], Workflow[..., Any]]:
     """Those given, or all that are imported. Raises `AlreadyExistsError` for two of one name and version."""
+    given: Any = workflows
+    if isinstance(given, Workflow) or not all(isinstance(made, Workflow) for made in given or ()):
+        raise TypeError(f"workflows= is a list of functions marked with @workflow, not {workflows!r:.200}")
     found: dict[tuple[str, int], Workflow[..., Any]] = {}
     candidates = [w for known in REGISTRY.values() for w in known] if workflows is None else workflows
     for made in candidates:

@@ -62,6 +62,8 @@ class Query:
 
 
 def _time(when: datetime | None) -> int | None:
+    if not isinstance(when, datetime | None):
+        raise TypeError(f"a query's time is a datetime with a time zone, not {when!r}")
     if when is not None and when.tzinfo is None:
         raise ValueError(f"{when} needs a time zone: datetime(..., tzinfo=...)")
     return None if when is None else from_datetime(when)
@@ -71,4 +73,6 @@ def row_query(query: Query | RowQuery | None) -> RowQuery:
     """Either kind of query, or none, as stores know it."""
     if query is None:
         return RowQuery()
+    if not isinstance(query, Query | RowQuery):
+        raise TypeError(f"give a Query(...), not {query!r:.100}; one execution has a handle: engine.get(id)")
     return query.row_query() if isinstance(query, Query) else query

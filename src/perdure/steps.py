@@ -79,6 +79,8 @@ def check_options(options: StepOptions) -> None:
     check_name(options.name)
     if options.on_change not in ("strict", "exact"):
         raise ValueError(f"on_change is 'strict' or 'exact', not {options.on_change!r}")
+    if options.retry is not None and not isinstance(options.retry, Retry):
+        raise TypeError(f"retry= is a Retry(...), not {options.retry!r}")
     if options.verify is not None and not options.once:
         raise ValueError("verify= tells what became of a once-only step: it needs once=True")
     if options.timeout is not None and options.timeout <= 0:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from perdure.checking import check_message_name
 from perdure.codec import CODEC
 from perdure.errors import DecodeError, NoExecutionError, TooLargeError
 from perdure.journal import ATTRIBUTES, EMIT, PROGRESS, PUBLISH, STREAM, USAGE
@@ -124,6 +125,7 @@ def publish_now(name: str, value: Any) -> None:
     scope = CURRENT.get()
     if scope is None:
         return
+    check_message_name(name)
     text = CODEC.encode(value, path=name)
     if isinstance(scope, Scope):
         scope.sequencer.repeat_local(PUBLISH, f"{PUBLISH}:{name}", text)
@@ -135,6 +137,8 @@ def progress(done: float, total: float | None = None) -> None:
     """Say how far the running step has come. Only the latest of what gathers is recorded."""
     scope = CURRENT.get()
     if isinstance(scope, (Call, Branch)):
+        if not all(isinstance(given, int | float | None) for given in (done, total)):
+            raise TypeError(f"progress(done, total) takes numbers, not {done!r}, {total!r}")
         text = CODEC.encode([done, total])
         _tell(scope.body.run, Told(scope.body, PROGRESS, scope.body.key, text))
 

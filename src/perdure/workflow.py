@@ -11,13 +11,14 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from perdure.arguments import Arguments
 from perdure.budget import Budget
-from perdure.clock import SECOND, Duration, from_datetime, micros
+from perdure.checking import Named, check_settings, check_version, start_options
+from perdure.clock import SECOND, Duration, micros
 from perdure.codec import CODEC
 from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
 from perdure.joins import gather
@@ -184,7 +185,12 @@ class SyncStep(_Step[P, R]):
         return await gather(*[self.aio(item) for item in items], limit=limit)
 
 
+STEP_SETTINGS = frozenset({f.name for f in fields(StepOptions)} - {"kind"})
+WORKFLOW_SETTINGS = ("name", "version", "on_change", "queue", "timeout", "budget", "redact")
+
+
 def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, Any]) -> Any:
+    check_settings(settings, STEP_SETTINGS, f"@{kind}", function)
     timeout, transactional = settings.get("timeout"), settings.get("transactional", False)
     if timeout is None and transactional:
         timeout = TRANSACTION / SECOND
@@ -408,7 +414,7 @@ class Workflow(Generic[P, R]):
         priority: int = ...,  # type: ignore[assignment]
         delay: Duration = ...,  # type: ignore[assignment]
         at: datetime = ...,  # type: ignore[assignment]
-        by: str = ...,  # type: ignore[assignment]
+        by: str | Named = ...,  # type: ignore[assignment]
         attributes: Mapping[str, Any] = ...,  # type: ignore[assignment]
         signal: Signal = ...,  # type: ignore[assignment]
         budget: Budget = ...,  # type: ignore[assignment]
@@ -425,15 +431,7 @@ class Workflow(Generic[P, R]):
         connection blocks the event loop for as long as one insert takes.
         """
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
-        if "delay" in given:
-            given["delay"] = micros(given["delay"])
-        if type(given.get("priority", 0)) is not int or abs(given.get("priority", 0)) > 2**31 - 1:
-            raise ValueError(f"priority= is a whole number of 32 bits, not {given['priority']!r}")
-        check_queue(given.get("queue"))
-        if "at" in given and given["at"].tzinfo is None:
-            raise ValueError("at= needs a time zone: datetime(..., tzinfo=...)")
-        if "at" in given:
-            given["wake_at"] = from_datetime(given.pop("at"))
+        given = start_options(given, Signal)
         copy = type(self)(self.function, replace(self.options_, **given))
         copy._arguments = self._arguments
         return copy
@@ -491,9 +489,10 @@ class _WorkflowDecorator:
 def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function) or not callable(function):
         raise TypeError(f"{function!r}: a workflow is a function that returns its result")
+    check_settings(settings, WORKFLOW_SETTINGS, "@workflow")
     options = WorkflowOptions(
         name=settings.get("name") or function.__qualname__,
-        version=settings.get("version", 1),
+        version=check_version(settings.get("version", 1)),
         on_change=settings.get("on_change", "strict"),
         queue=check_queue(settings.get("queue")),
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),

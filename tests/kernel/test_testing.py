@@ -68,7 +68,7 @@ async def test_what_has_no_answer_is_named_and_errors_are_raised() -> None:
 async def test_the_fixtures_give_a_virtual_engine(
     perdure_engine: Engine, perdure_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure.engine.REGISTRY", {order.identity: [order]})  # other tests have imported others
+    monkeypatch.setattr("perdure.registering.REGISTRY", {order.identity: [order]})  # other tests have imported others
     async with perdure_engine as engine:
         handle = await engine.start(order, 5)
         await handle.outcome()  # it has asked

@@ -219,7 +219,7 @@ async def _victims(url: str) -> None:
 def _alone() -> Iterator[None]:
     """The command line's engine takes all workflows that are imported: not those of other tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perdure.engine.REGISTRY", {})
+        patch.setattr("perdure.registering.REGISTRY", {})
         yield
 
 

@@ -33,8 +33,10 @@ def open_store(url: str | Path | Store | None) -> Store:
             return FileStore(url)
         case str():
             return _by_scheme(url)
-        case _:
+        case _ if hasattr(url, "commit"):
             return url
+        case _:
+            raise PerdureError(f"{url!r:.100} is no URL, Path or Store. Known URLs are: {KNOWN}")
 
 
 def _by_scheme(url: str) -> Store:
