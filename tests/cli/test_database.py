@@ -32,7 +32,7 @@ def test_check_says_line_by_line_that_all_is_well_and_changes_nothing(shell: She
     before = shell("list", "--json").json
     said = shell("db", "check")
     assert said.code == 0, said.err
-    assert [line.split()[0] for line in said.out.splitlines()] == ["ok"] * 5
+    assert [line.split()[0] for line in said.out.splitlines()] == ["ok"] * 6
     assert shell("list", "--json").json == before
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -139,6 +142,8 @@ async def test_a_message_for_what_has_ended_is_kept_and_goes_with_it(database: s
             await own.end("commit")
         await handle.status()
         assert [row.refused for row in await engine.outbox()] == ["o1 has ended; the message was not delivered"]
+        checked = await asyncio.to_thread(_perdure, "--db", url, "db", "check")
+        assert "0 to deliver, 1 refused and kept, the first: o1 has ended" in checked
         await engine.prune(Query())
         assert await engine.outbox() == []
 
@@ -224,6 +229,10 @@ def test_a_plain_program_is_told_that_it_needs_a_plain_connection(tmp_path: Any)
         with pytest.raises(TypeError, match="is async: a plain program needs a sync connection"):
             plain.start(order.options(connection=connection), "a lamp")
         assert plain.count() == {}
+
+
+def _perdure(*words: str) -> str:
+    return subprocess.run([sys.executable, "-m", "perdure", *words], capture_output=True, text=True, check=True).stdout
 
 
 def _any(database: str) -> Open:

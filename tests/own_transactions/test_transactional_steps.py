@@ -192,6 +192,17 @@ async def test_the_record_is_sealed_where_the_engine_encrypts(database: str, url
     assert await rows(url) == [("s1", "seat 1")]
 
 
+async def test_a_namespace_has_its_own_records_beside_the_rows(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/own.db"
+    sqlite3.connect(tmp_path / "own.db").execute(steps.TABLE)
+    async with engine_on(url, namespace="shop") as engine:
+        assert await engine.run(booking.options(execution_id="n1"), "seat 1") == "seat 1 booked"
+        await records(engine, "n1")
+    async with engine_on(url) as other:
+        assert await other.count() == {}
+    assert await rows(url) == [("n1", "seat 1")]
+
+
 async def test_a_store_without_transactions_says_so(tmp_path: Any) -> None:
     for url in ("memory://", tmp_path / "files"):
         async with engine_on(url) as engine:

@@ -116,6 +116,7 @@ class _Check:
                 ("write and read", self._write),
                 ("latency, clock", self._latency),
                 ("workers", self._workers),
+                ("outbox", self._outbox),
             ):
                 good = good and await self._try(name, look, store)
         finally:
@@ -164,3 +165,12 @@ class _Check:
     async def _workers(self, store: Store) -> str:
         workers = await live_workers(store)
         return f"{len(workers)} live"
+
+    async def _outbox(self, store: Store) -> str:
+        """What users' transactions asked for and is not delivered; what was refused waits for a person."""
+        rows = await store.outbox()
+        refused = [row for row in rows if row.refused]
+        words = f"{len(rows) - len(refused)} to deliver"
+        if refused:
+            words += f", {len(refused)} refused and kept, the first: {refused[0].refused} (see Engine.outbox)"
+        return words
