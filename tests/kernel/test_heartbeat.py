@@ -25,7 +25,9 @@ class Counting(MemoryStore):
 
 async def beating(store: Counting) -> Heartbeat:
     worker = await store.register(WorkerRecord(0), 60.0)
-    heart = Heartbeat(store, worker.id, worker.epoch, LEASE, beaten=lambda now: None, dead=lambda: None)
+    heart = Heartbeat(
+        store, worker.id, worker.epoch, LEASE, beaten=lambda now: None, dead=lambda: None, seen=lambda: None
+    )
     heart.start()
     return heart
 
