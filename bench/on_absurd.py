@@ -1,6 +1,6 @@
 """Absurd's lane: `python -m bench.on_absurd URL`. A worker as its README starts it, and a client that waits.
 
-A client has one connection: with more tasks at once, or as async code, it is no faster.
+A client has one connection, which more tasks at once do not make faster.
 """
 
 from __future__ import annotations

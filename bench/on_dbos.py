@@ -1,6 +1,6 @@
 """DBOS's lane: `python -m bench.on_dbos URL`. As its guide starts many workflows, in the pool of threads that it makes.
 
-Its async workflows are as fast, its queues slower.
+Its async workflows came out alike, its queues slower, when they were tried.
 """
 
 from __future__ import annotations
