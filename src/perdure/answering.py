@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from perdure.checking import check_size
 from perdure.clock import to_datetime
 from perdure.codec import CODEC
 from perdure.errors import InvalidAnswerError
@@ -17,7 +18,9 @@ from perdure.secrets import Secret
 def answer_text(request: Request, value: Any) -> str:
     """An answer as text that fits the request's schema."""
     if request.schema is None:
-        return CODEC.encode(value, path="answer")
+        text = CODEC.encode(value, path="answer")
+        check_size(text, f"the answer to {request.id}")
+        return text
     dump = getattr(value, "model_dump_json", None)
     try:
         raw = dump() if dump is not None else msgspec.json.encode(value).decode()
@@ -35,6 +38,7 @@ def answer_text(request: Request, value: Any) -> str:
             execution_id=request.execution_id,
             key=request.key,
         )
+    check_size(text, f"the answer to {request.id}")
     return text
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import encode_error
 from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
@@ -20,9 +21,6 @@ from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
-
-VALUE_LIMIT = 64 * 1024 * 1024
-"""The largest text of one value, in characters (ASCII, so bytes)."""
 
 FATAL = (KeyboardInterrupt, SystemExit)
 """What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""

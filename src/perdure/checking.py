@@ -8,7 +8,17 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from perdure.clock import from_datetime, micros
+from perdure.errors import TooLargeError
 from perdure.queues import check_queue
+
+VALUE_LIMIT = 64 * 1024 * 1024
+"""The largest text of one value, in characters (ASCII, so bytes)."""
+
+
+def check_size(text: str, what: str) -> None:
+    """Raises `TooLargeError` for a text above the limit of one value."""
+    if len(text) > VALUE_LIMIT:
+        raise TooLargeError(f"{what} takes {len(text):,} bytes; the limit is {VALUE_LIMIT:,}. Nothing was recorded")
 
 
 class Named(Protocol):

@@ -17,7 +17,7 @@ import msgspec
 
 from perdure import bodies, errands
 from perdure.codec import checksum, encode_error
-from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError
+from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError, TooLargeError
 from perdure.journal import CUT, LIFE, STARTED_AGAIN
 from perdure.records import ENDED, Change, Execution, Status
 from perdure.secrets import allowing_secrets
@@ -29,6 +29,24 @@ logger = logging.getLogger("perdure")
 
 CRASHES = 5
 """So often may the owner of an execution die in a row, without any progress, before no body of it enters any more."""
+
+
+JOURNAL_LIMIT = 1_000_000
+"""Entries that one life of an execution may have."""
+
+
+def is_full(run: Run) -> bool:
+    """Has the journal reached its limit? Then the execution fails at the call that would go beyond it."""
+    base = max(run.execution.base_seq, 0)
+    if run.seq - base < JOURNAL_LIMIT:
+        return False
+    key = run.sequencer.new[0].key
+    words = (
+        f"the journal of {run.id} has {run.seq - base:,} entries, which is the limit, and {key} would be one more."
+        " What is recorded is kept; a workflow that goes on for ever begins anew with `await restart(...)` now and then"
+    )
+    fail(run, TooLargeError(words, execution_id=run.id, key=key))
+    return True
 
 
 def end(run: Run) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from perdure import bulk, schedules, verifying
 from perdure.answering import answer_text, how_decided
+from perdure.checking import check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
 from perdure.codec import checksum
 from perdure.errors import (
@@ -287,6 +288,7 @@ class Engine:
             raise ValueError(f"{problem}: {execution_id!r:.100}")
         with self.protection.encoding():
             text, _ = workflow.arguments.bind(tuple(args), kwargs)
+        check_size(text, f"the input of {workflow.name}")
         if self.worker is not None and self._given is None and workflow.identity not in self._workflows:
             self._workflows.update(registered(None))
         now = self.clock.now()

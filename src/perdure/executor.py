@@ -232,6 +232,8 @@ class Run:
         if sequencer.timers:
             alarms.set_timers(self)
         if sequencer.new:
+            if self.seq >= endings.JOURNAL_LIMIT and endings.is_full(self):
+                return None
             new, sequencer.new = sequencer.new, []
             for call in new:
                 if call.state == OPEN:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure import views
-from perdure.checking import check_message_name
+from perdure.checking import check_message_name, check_size
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.errors import PerdureError
@@ -170,6 +170,7 @@ class Handle(Generic[R]):
         check_message_name(name)
         with self.engine.protection.encoding():
             text = CODEC.encode(value, path="value")
+        check_size(text, f"the message {name!r}")
         return Message(
             id=f"{self.id}:{id}" if id is not None else new_id(self.engine.clock),
             execution_id=self.id,

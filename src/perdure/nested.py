@@ -12,7 +12,8 @@ import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from perdure.bodies import FATAL, VALUE_LIMIT, filled, in_thread
+from perdure.bodies import FATAL, filled, in_thread
+from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import decode_error, encode_error
 from perdure.errors import ConcurrentCallError, EncodeError, PerdureError, TooLargeError

@@ -22,6 +22,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from perdure import bodies
+from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import encode_error
 from perdure.committer import Work
@@ -94,8 +95,8 @@ class _Attempt:
         with allowing_secrets(run.worker.secrets):
             recorded: tuple[str, Any] = call.spec.returns.record(value, "result")
         text, call.value = recorded
-        if len(text) > bodies.VALUE_LIMIT:
-            raise TooLargeError(f"the result of {call.key} takes {len(text):,} bytes; at most {bodies.VALUE_LIMIT:,}")
+        if len(text) > VALUE_LIMIT:
+            raise TooLargeError(f"the result of {call.key} takes {len(text):,} bytes; at most {VALUE_LIMIT:,}")
         if not self.held:
             await self._hold()
         self.timer.cancel()
