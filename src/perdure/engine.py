@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -39,7 +40,7 @@ from perdure.schedules import ScheduleView
 from perdure.scope import ENGINE_THREADS
 from perdure.sealing import Encryption
 from perdure.search import Query, row_query
-from perdure.settings import find_url, hide_password
+from perdure.settings import default_url
 from perdure.store import Store, room
 from perdure.stores import open_store
 from perdure.stores.namespaced import DEFAULT, DefaultInsight, NamespacedStore
@@ -75,16 +76,16 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
 class Engine:
     """Runs workflows on a store, and takes over those whose worker died.
 
-    `url`: a URL (`memory://`, `sqlite:///file.db`, `postgresql://...`) or a `Store`. None: PERDURE_DATABASE_URL, else
-    DATABASE_URL (environment, then `.env` here or above), else memory. `worker=False` only submits, answers
-    and looks. `workflows`: those that run here; None: all that are imported. `queues`: those that are served
-    (names, or `Queue`s with limits). `concurrency`: executions in memory at once. `lease`: seconds a worker lives
-    without a heartbeat. `poll`: seconds between regular looks for work. `build`: names this deploy in the journal.
+    `url`: a URL (`memory://`, `sqlite:///file.db`, `postgresql://...`), a `Store`, or a database of Django's settings.
+    None: PERDURE_DATABASE_URL, else DATABASE_URL (environment, then `.env` here or above), else memory. On a server:
+    `schema`, `table_prefix`: where our tables are; `pool`: how many connections, or one of yours (see `PostgresStore`).
+    `worker=False` only submits, answers and looks. `workflows`: those that run here; None: all that are imported.
+    `queues`: those that are served (names, or `Queue`s with limits). `concurrency`: executions in memory at once.
+    `lease`: seconds a worker lives without a heartbeat. `poll`: seconds between looks. `build`: names a deploy.
     `namespace`: several applications in one database see only their own executions, queues and schedules.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
-    `listeners`: functions that are told what happens (see `Happening`).
-    `resources`: by kind, what makes them when a step first asks (see `resource`); given back when the engine closes.
+    `listeners`: are told what happens (see `Happening`). `resources`: by kind, what makes them (see `resource`).
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -92,7 +93,7 @@ class Engine:
 
     def __init__(
         self,
-        url: str | Path | Store | None = None,
+        url: str | Path | Store | Mapping[str, Any] | None = None,
         *,
         worker: bool = True,
         workflows: Sequence[Workflow[..., Any]] | None = None,
@@ -107,6 +108,9 @@ class Engine:
         resources: Mapping[Any, Callable[[], Any]] | None = None,
         listeners: Sequence[Listener] = (),
         clock: Clock | None = None,
+        schema: str | None = None,
+        table_prefix: str = "",
+        pool: Any = None,
     ) -> None:
         if isinstance(queues, str):
             raise ValueError(f"queues= is a list of queues: [{queues!r}]")
@@ -117,15 +121,10 @@ class Engine:
         if lease <= 0:
             raise ValueError("lease= must be positive")
         if url is None:
-            found = find_url(os.environ, Path.cwd())
-            if found is None:
-                logger.info("no URL given and none found: executions are kept in memory and end with this process")
-                url = "memory://"
-            else:
-                url, where = found
-                logger.info("the store is %s (from %s)", hide_password(url), where)
+            url = default_url(os.environ, Path.cwd())
         self.protection = _protection(codec)
-        self.store: Store = open_store(url)
+        self.new_store = partial(open_store, url, schema=schema, table_prefix=table_prefix, pool=pool)
+        self.store: Store = self.new_store()
         if self.protection.encryption is not None:
             self.store = cast(Store, SealedStore(self.store, self.protection.encryption))
         self.insight: Store = cast(Store, DefaultInsight(self.store))
@@ -141,7 +140,6 @@ class Engine:
         self._poll = poll
         self._given_build = build
         self._retention = None if retention is None else micros(retention)
-        self._url = url
         self._factories = dict(resources or {})
         self._listeners = tuple(listeners)
         self.build = build or ""
@@ -408,7 +406,7 @@ class Engine:
     def client(self) -> Engine:
         """Another engine on the same database, which only submits, answers and looks."""
         return Engine(
-            self._url,
+            self.new_store(),
             worker=False,
             build=self._given_build,
             codec=self.protection,

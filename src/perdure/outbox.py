@@ -43,6 +43,7 @@ class Outbox:
         self._clock = clock
         self._delivered = delivered
         self._exists: bool = getattr(store, "own_transactions", False)
+        self._names = getattr(store, "names", None)
         self._outstanding: dict[str, int] = {}
         self._turn = asyncio.Lock()
         self._looked_at = 0
@@ -52,12 +53,12 @@ class Outbox:
 
     async def put(self, connection: Any, rows: Sequence[Outgoing]) -> None:
         """Write these on a user's connection. Raises `TypeError`, `PerdureError` for a wrong one."""
-        await own_connections.put(self._recognize(connection), rows)
+        await own_connections.put(self._recognize(connection), rows, self._names)
         self.wrote(rows)
 
     def put_now(self, connection: Any, rows: Sequence[Outgoing]) -> None:
         """The same in a thread that is not the engine's; it then has the engine's call `wrote`."""
-        own_connections.put_now(self._recognize(connection), rows)
+        own_connections.put_now(self._recognize(connection), rows, self._names)
 
     def _recognize(self, connection: Any) -> own_connections.OwnConnection:
         own = own_connections.recognize(connection)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 NAMES = ("PERDURE_DATABASE_URL", "DATABASE_URL")
+
+logger = logging.getLogger("perdure")
 
 _LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_.]*)\s*=\s*
@@ -33,6 +36,16 @@ def find_url(environ: Mapping[str, str], start: Path) -> tuple[str, str] | None:
             if values.get(name):
                 return values[name], f"{name} in {folder / '.env'}"
     return None
+
+
+def default_url(environ: Mapping[str, str], start: Path) -> str:
+    """The URL of an engine that is given none: as `find_url` finds it, else memory. The log says which."""
+    found = find_url(environ, start)
+    if found is None:
+        logger.info("no URL given and none found: executions are kept in memory and end with this process")
+        return "memory://"
+    logger.info("the store is %s (from %s)", hide_password(found[0]), found[1])
+    return found[0]
 
 
 def parse_env(text: str) -> dict[str, str]:

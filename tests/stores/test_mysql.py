@@ -15,7 +15,6 @@ from perdure.records import Answer, Batch, Limit, Settle, Status, Verdict, Verdi
 from perdure.records import Cut as CutOff
 from perdure.stores.mysql import MysqlStore
 from perdure.stores.mysql_address import read_address
-from perdure.stores.mysql_columns import fill
 from perdure.stores.mysql_sessions import Session, connect
 from perdure.testing.checks.scene import Scene
 from tests.proxy import Cut, Proxy
@@ -44,7 +43,7 @@ class Party:
     watch: Session
 
     async def run(self, name: str, /, **values: object) -> None:
-        await self.session.run(fill(name, **values))
+        await self.session.run(self.session.sql.fill(name, **values))
 
     async def say(self, statement: str) -> None:
         await self.session.run(statement)

@@ -19,9 +19,10 @@ from perdure.records import Message, Post, Query, Status, Verdict, WorkerRecord
 from perdure.stores.migrations import load_migrations
 from perdure.stores.mysql import MysqlStore
 from perdure.stores.mysql_address import read_address
-from perdure.stores.mysql_columns import SQL, fill
+from perdure.stores.mysql_columns import Statements
 from perdure.stores.mysql_schema import COLLATION, COLLATION_OF_MYSQL, TABLES
 from perdure.stores.mysql_sessions import connect
+from perdure.stores.naming import Names
 from perdure.testing.checks.scene import Scene
 from tests.proxy import Proxy
 from tests.servers import MariaDbServer
@@ -227,7 +228,7 @@ def test_mysql_s_collation_is_put_in_the_place_of_mariadb_s() -> None:
     assert len(statements) == len(TABLES)
     assert all(part.startswith(f" default charset = utf8mb4 collate = {COLLATION} ") for part in statements)
     assert COLLATION_OF_MYSQL.endswith("_bin")
-    assert COLLATION_OF_MYSQL in SQL["names_mysql"]
+    assert COLLATION_OF_MYSQL in Statements(Names("mysql"))["names_mysql"]
 
 
 async def test_pruning_clears_every_table(store: MysqlStore) -> None:
@@ -447,6 +448,6 @@ async def test_a_claim_finds_what_is_ready_in_order_without_sorting(store: Mysql
     scene = await Scene.begin(store)
     await scene.commit(creates=[scene.execution(f"e{n}") for n in range(300)])
     wanted = {"queue": scene.name, "workflows": [(scene.name, 1)], "build": '""', "limit": 3}
-    plan = (await store._pool.run("explain " + fill("take_ready", **wanted)))[0].rows[0]
+    plan = (await store._pool.run("explain " + Statements(Names("mysql")).fill("take_ready", **wanted)))[0].rows[0]
     assert plan["key"] == "workflow_executions_ready"
     assert "filesort" not in plan["Extra"]

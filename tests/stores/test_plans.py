@@ -16,15 +16,17 @@ from bench.scale import statements
 from perdure.records import Query, Status
 from perdure.stores.conditions import composed, conditions, numbered, page_name
 from perdure.stores.mysql import MysqlStore
-from perdure.stores.mysql_columns import SQL as MYSQL
-from perdure.stores.mysql_columns import fill, filled
+from perdure.stores.mysql_columns import Statements, filled
 from perdure.stores.mysql_reads import _values as mysql_values
+from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres_address import PARTS
 from perdure.stores.postgres_columns import pack_query
-from perdure.stores.postgres_sessions import SQL
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite_reads import _values as sqlite_values
 
+SQL = load_statements(PARTS, Names("postgres"))
+MYSQL = Statements(Names("mysql"))
 MANY = 30_000
 LARGE = ("workflow_executions", "step_executions", "approval_requests", "messages")
 
@@ -164,11 +166,11 @@ async def look_at_mariadb(store: MysqlStore) -> None:
 
         for name, (query, wanted) in LISTS.items():
             values = mysql_values(query) | {"limit": 101}
-            statement = filled(composed(MYSQL, page_name(query, by_end=True), conditions(query)), **values)
+            statement = filled(composed(MYSQL.named, page_name(query, by_end=True), conditions(query)), **values)
             in_order = name in MADE_IN_ORDER - {"who started it"}  # an index of a text holds its beginning only
             await check(name, statement, index_of("mysql", wanted), sorted_=not in_order)
         for name, (values, index) in ASKED.items():
-            await check(name, fill(name, **values), index)
+            await check(name, MYSQL.fill(name, **values), index)
 
 
 # SQLite ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from perdure import Completed, Engine, Waiting, interrupt, step, workflow
 from perdure.stores.postgres import PostgresStore
-from perdure.testing.check_store import check_store
+from tests.proxy import Proxy
 from tests.servers import PgBouncer, PostgresServer
 
 pytestmark = pytest.mark.postgres
@@ -36,11 +36,42 @@ async def _run(url: str) -> None:
             assert await engine.get(handle.id).outcome(timeout=60) == Completed(number * 32 + 7)
 
 
-async def test_a_store_keeps_all_promises_behind_a_pooler_in_transaction_mode(
+async def test_a_pooler_of_which_nobody_spoke_is_found_by_the_first_session(
+    transaction_pooler: PgBouncer, session_pooler: PgBouncer, postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    direct, socket = postgres_url, postgres_server.socket_url(postgres_url.rsplit("/", 1)[1])
+    async with Proxy(postgres_server.port) as proxy:  # it changes the client's port as a container's network does
+        proxied = postgres_server.url(postgres_url.rsplit("/", 1)[1], port=proxy.port)
+        for url, pooled in (
+            (direct, False),
+            (socket, False),
+            (proxied, False),
+            (transaction_pooler.url(postgres_url), True),
+            (session_pooler.url(postgres_url), True),
+            (f"{session_pooler.url(postgres_url)}?pgbouncer=false", False),
+        ):
+            store = PostgresStore(url)
+            await store.open()
+            assert store._address.pooled is pooled, url
+            await store.close()
+
+
+async def test_what_is_acknowledged_is_durable_behind_a_pooler_whatever_the_database_is_set_to(
+    transaction_pooler: PgBouncer, postgres_server: PostgresServer
+) -> None:
+    with postgres_server.database() as url:
+        postgres_server.execute(f"alter database {url.rsplit('/', 1)[1]} set synchronous_commit = off")
+        store = PostgresStore(transaction_pooler.url(url))
+        await store.open()
+        async with store._pool.connection() as connection:
+            assert await connection.fetchval("show synchronous_commit") == "on"
+        await store.close()
+
+
+async def test_workflows_run_behind_a_pooler_in_transaction_mode(
     transaction_pooler: PgBouncer, postgres_url: str
 ) -> None:
-    url = f"{transaction_pooler.url(postgres_url)}?pgbouncer=true"
-    await check_store(lambda: PostgresStore(url))
+    await _run(transaction_pooler.url(postgres_url))
 
 
 async def test_workflows_run_behind_a_pooler_in_session_mode(session_pooler: PgBouncer, postgres_url: str) -> None:

@@ -14,9 +14,10 @@ import pytest
 from perdure.errors import CommitUnknownError
 from perdure.records import Answer, Batch, Limit, Post, Query, Settle, Status, Verdict, Verdicts
 from perdure.records import Cut as CutOff
+from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
+from perdure.stores.postgres_address import PARTS
 from perdure.stores.postgres_columns import pack_batch
-from perdure.stores.postgres_sessions import SQL
 from perdure.testing.checks.scene import Scene
 from tests.proxy import Cut, Proxy
 from tests.servers import PostgresServer
@@ -24,6 +25,7 @@ from tests.servers import PostgresServer
 pytestmark = pytest.mark.postgres
 
 Result = TypeVar("Result")
+SQL = load_statements(PARTS, Names("postgres"))
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 
 from perdure.errors import DecodeError, PerdureError, SchemaVersionError, StoreUnavailableError
 from perdure.records import Answer, Status, WorkerRecord
+from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
-from perdure.stores.postgres_address import read_address
-from perdure.stores.postgres_sessions import SQL
-from perdure.testing.check_store import check_store
+from perdure.stores.postgres_address import PARTS, read_address
+from perdure.testing.check_store import CHECKS, run_check
 from perdure.testing.checks.scene import HOUR, Scene
 from tests.proxy import Proxy
 from tests.servers import LOCKED, PostgresServer
@@ -27,6 +27,7 @@ from tests.servers import LOCKED, PostgresServer
 pytestmark = pytest.mark.postgres
 
 Result = TypeVar("Result")
+SQL = load_statements(PARTS, Names("postgres"))
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_an_address_is_read_as_hosts_write_it_and_shown_without_its_password(
 ) -> None:
     address = read_address(url)
     assert (address.dsn, address.shown) == (dsn, shown or dsn)
-    assert address.pooled == ("statement_cache_size=0" in url)
+    assert address.pooled is (True if "statement_cache_size=0" in url else None)
     assert address.connect_seconds == (3.0 if "connect_timeout" in url else 10.0)
 
 
@@ -247,13 +248,11 @@ async def test_tables_that_vanished_are_said_in_words(store: PostgresStore, post
 # How it is done ---------------------------------------------------------------------------------------
 
 
-async def test_all_promises_hold_behind_a_pooler_in_transaction_mode(postgres_url: str) -> None:
-    await check_store(lambda: PostgresStore(f"{postgres_url}?statement_cache_size=0"))
-
-
 async def test_a_pool_that_the_user_has_is_used_and_left_open(postgres_url: str) -> None:
     async with asyncpg.create_pool(postgres_url, min_size=1, max_size=2) as pool:
-        await check_store(lambda: PostgresStore(postgres_url, pool=pool))
+        for check in CHECKS:
+            if check.group in ("workers", "claims", "deliveries", "keeping"):
+                await run_check(check, lambda: PostgresStore(postgres_url, pool=pool))
         assert await pool.fetchval("select 1") == 1
 
 

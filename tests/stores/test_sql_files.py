@@ -44,7 +44,7 @@ def test_migrations_are_numbered_and_say_who_may_still_write(dialect: str) -> No
 
 def test_a_migration_is_cut_into_its_statements() -> None:
     text = "-- oldest writer: 1\n\n-- why; so\ncreate table a (x, -- this; that\n y);  \n\ncreate index b\n on a (x);\n"
-    assert Migration(1, "first", 1, text).statements == [
+    assert Migration(1, "first", 1, text, frozenset()).statements == [
         "-- oldest writer: 1\n\n-- why; so\ncreate table a (x, -- this; that\n y)",
         "create index b\n on a (x)",
     ]

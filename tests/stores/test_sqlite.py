@@ -440,8 +440,14 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(
 ) -> None:
     known = sqlite_database.load_migrations("sqlite")
     text = "create table more (id);\ncreate index workflow_executions_created on more (id);\n"
-    broken = Migration(version=len(known) + 1, name="more", oldest_writer=1, text=text)
-    mended = Migration(version=len(known) + 1, name="more", oldest_writer=1, text="create table more (id);\n")
+    broken = Migration(version=len(known) + 1, name="more", oldest_writer=1, text=text, tables=frozenset({"more"}))
+    mended = Migration(
+        version=len(known) + 1,
+        name="more",
+        oldest_writer=1,
+        text="create table more (id);\n",
+        tables=frozenset({"more"}),
+    )
     monkeypatch.setattr(sqlite_database, "load_migrations", lambda dialect: (*known, broken))
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         await store.migrate()

@@ -6,7 +6,7 @@ looking.py      list, show, watch, inbox   shown.py     what show says
 telling.py      events, value              stats.py     stats                     exporting.py export
 acting.py       answer, signal             delivered.py what is said then
 steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
-schedule.py     schedule                   verify.py    verify                    database.py  db init, db check
+schedule.py     schedule                   verify.py    verify                    database/    db
 move.py         move
 lint.py         lint                       new.py       new                       completion.py   completion
 filters.py      which executions           times.py     times as they are typed

@@ -18,7 +18,6 @@ from perdure.cli.filters import Filter, filters
 from perdure.cli.session import DONE, FAILED, Session, existing, shared, with_session
 from perdure.cli.words import describe, table
 from perdure.engine import Engine
-from perdure.stores import open_store
 from perdure.stores.memory import MemoryStore
 from perdure.verifying import Fit, Verified, open_only
 
@@ -44,7 +43,7 @@ def verify(session: Session, target: str, chosen: Filter) -> int:
 def _engine(session: Session, app: App) -> Engine:
     if not isinstance(app, Engine):
         return Engine(session.store(), worker=False, workflows=app, namespace=session.namespace)
-    store = open_store(app._url)
+    store = app.new_store()
     store = session.store() if session.db is not None or isinstance(store, MemoryStore) else existing(store)
     return Engine(store, worker=False, workflows=app._given, codec=app.protection, namespace=app._namespace)
 

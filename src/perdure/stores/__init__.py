@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from perdure.errors import PerdureError
 from perdure.store import Store
+from perdure.stores.django import django_url
 from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
 from perdure.stores.sqlite import SqliteStore
@@ -18,43 +20,71 @@ KNOWN = (
 )
 
 
-def open_store(url: str | Path | Store | None) -> Store:
+def open_store(
+    url: str | Path | Store | Mapping[str, Any] | None,
+    *,
+    schema: str | None = None,
+    table_prefix: str = "",
+    pool: Any = None,
+) -> Store:
     """The store that a URL means, not yet connected; a `Store` object is given back as it is, None is memory.
 
+    A dict is one of Django's `DATABASES`. On servers: `schema` and `table_prefix` are where our tables stand and what
+    their names begin with; `pool` is how many connections there may be besides those of commits and heartbeats, or a
+    pool that the user has already (of asyncpg, or an `AsyncEngine` of SQLAlchemy's over it).
     Raises `PerdureError` for what is no URL of a store, in words and without a password.
 
     >>> open_store("sqlite:///orders.db").url
     'sqlite:///orders.db'
     """
+    options = _options(schema, table_prefix, pool)
+    match url:
+        case str():
+            return _by_scheme(url, options)
+        case Mapping():
+            return _by_scheme(django_url(url), options)
+    if options:
+        raise PerdureError(f"{' and '.join(options)} are for databases on servers, given by their URL")
     match url:
         case None:
             return MemoryStore()
         case Path():
             return FileStore(url)
-        case str():
-            return _by_scheme(url)
         case _ if hasattr(url, "commit"):
             return url
         case _:
             raise PerdureError(f"{url!r:.100} is no URL, Path or Store. Known URLs are: {KNOWN}")
 
 
-def _by_scheme(url: str) -> Store:
+def _options(schema: str | None, table_prefix: str, pool: Any) -> dict[str, Any]:
+    """What the stores of servers take."""
+    options: dict[str, Any] = {"schema": schema, "table_prefix": table_prefix}
+    if isinstance(pool, int):
+        options["pool_size"] = pool
+    elif pool is not None:
+        options["sqlalchemy" if hasattr(pool, "raw_connection") else "pool"] = pool
+    return {name: value for name, value in options.items() if value not in (None, "")}
+
+
+def _by_scheme(url: str, options: dict[str, Any]) -> Store:
     scheme, found, rest = url.partition("://")
     if not found:
         shown = "what was given" if "@" in url else repr(url)  # it may hold a password, nobody knows where
         raise PerdureError(f"{shown} is no URL of a store. Those known are: {KNOWN}")
-    match scheme.lower().partition("+")[0]:
+    kind = scheme.lower().partition("+")[0]
+    if options and kind in ("memory", "sqlite", "file"):
+        raise PerdureError(f"{' and '.join(options)}: {kind}:// has none; this is for databases on servers")
+    match kind:
         case "memory":
             return MemoryStore()
         case "sqlite":
             return SqliteStore(_sqlite_path(url, rest))
         case "postgres" | "postgresql":
-            return _driven(url, "postgres", "PostgresStore", "PostgreSQL", "asyncpg")
+            return _driven(url, options, "postgres", "PostgresStore", "PostgreSQL", "asyncpg")
         case "file":
             return FileStore(_folder_path(url, rest))
         case "mysql" | "mariadb":
-            return _driven(url, "mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy")
+            return _driven(url, options, "mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy")
         case _:
             raise PerdureError(f"No store goes by {scheme + '://'!r}. Those known are: {KNOWN}")
 
@@ -77,7 +107,7 @@ def _folder_path(url: str, rest: str) -> str:
     return rest
 
 
-def _driven(url: str, name: str, kind: str, server: str, driver: str) -> Store:
+def _driven(url: str, options: dict[str, Any], name: str, kind: str, server: str, driver: str) -> Store:
     """The store of a server, whose driver is an extra: so its module is imported only now."""
     try:
         module = importlib.import_module(f"perdure.stores.{name}")
@@ -86,4 +116,4 @@ def _driven(url: str, name: str, kind: str, server: str, driver: str) -> Store:
             raise
         message = f"The driver {driver} of {server} is not installed: pip install 'perdure[{name}]'"
         raise PerdureError(message) from error
-    return cast(Store, getattr(module, kind)(url))
+    return cast(Store, getattr(module, kind)(url, **options))

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -43,11 +44,15 @@ from perdure.store import Same, Transaction
 from perdure.stores import mysql_schema, outgoing
 from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
+from perdure.stores.findings import Finding
+from perdure.stores.given import url_of_engine
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.mysql_address import read_address
+from perdure.stores.mysql_checks import examine
 from perdure.stores.mysql_claims import Wanted, claim
-from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time_or_null, values
+from perdure.stores.mysql_columns import Rows, literal, some, time_or_null, values
 from perdure.stores.mysql_commits import read_back, record
+from perdure.stores.mysql_databases import create_database, grant
 from perdure.stores.mysql_deliver import deliver, prune
 from perdure.stores.mysql_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.mysql_moves import MysqlMoves
@@ -60,7 +65,12 @@ from perdure.stores.signal import Signal
 
 
 class MysqlStore(MysqlReads, MysqlMoves):
-    """A database on MariaDB or MySQL."""
+    """A database on MariaDB or MySQL.
+
+    `schema`: another database than the URL's, for our tables. `table_prefix`: what their names begin with. `pool_size`:
+    most connections beside those of commits and heartbeats. `sqlalchemy`: an engine of SQLAlchemy's whose URL is taken;
+    connections are our own, as a packet of several statements is not what those of others admit.
+    """
 
     inline = False
     threaded = True
@@ -71,9 +81,27 @@ class MysqlStore(MysqlReads, MysqlMoves):
     creates = True
     """An empty database gets its tables by `open`."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self._address = read_address(url)
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        schema: str | None = None,
+        table_prefix: str = "",
+        pool: Any = None,
+        sqlalchemy: Any = None,
+        pool_size: int = 10,
+    ) -> None:
+        if pool is not None:
+            raise PerdureError(
+                "a pool of connections to MariaDB or MySQL cannot be shared: Perdure sends several statements as one "
+                "packet, which others' connections do not admit. Give a number of connections, or sqlalchemy=engine"
+            )
+        if url is None and sqlalchemy is None:
+            raise PerdureError("neither a URL nor an engine of SQLAlchemy's was given")
+        self._address = read_address(url or url_of_engine(sqlalchemy), schema, table_prefix)
         self.url = self._address.shown
+        self._sql = self._address.sql
+        self.names = self._address.names
         gate = new_gate(self._address)
         super().__init__(Pool(self._address, gate, pool_size))
         self._outbox = MysqlOutbox(self._pool)
@@ -88,12 +116,12 @@ class MysqlStore(MysqlReads, MysqlMoves):
     async def open(self) -> None:
         await self._pool.open()
         async with self._pool.session() as session:
-            if await mysql_schema.needs_first(session, self.url):
+            if await mysql_schema.needs_first(session, self._address):
                 if not self.creates:
                     raise SchemaVersionError(NO_TABLES.format(self.url))
-                await mysql_schema.migrate(session, self.url)
+                await mysql_schema.migrate(session, self._address)
             else:
-                await mysql_schema.check(session, self.url)
+                await mysql_schema.check(session, self._address)
             await self._refuse_moved(session)
 
     async def close(self) -> None:
@@ -103,7 +131,25 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     async def migrate(self) -> list[tuple[str, bool]]:
         async with self._pool.session() as session:
-            return await mysql_schema.migrate(session, self.url)
+            return await mysql_schema.migrate(session, self._address)
+
+    async def prepare(self, *, upgrade: bool, create: bool = False) -> list[tuple[str, bool]]:
+        """See `perdure.stores.server.Server`."""
+        if create:
+            await create_database(self._address)
+        await self._pool.open()
+        async with self._pool.session() as session:
+            if not upgrade and not await mysql_schema.needs_first(session, self._address):
+                await mysql_schema.check(session, self._address)
+            return await mysql_schema.migrate(session, self._address)
+
+    def examine(self) -> AsyncIterator[Finding]:
+        """See `perdure.stores.server.Server`."""
+        return examine(self._pool, self._address)
+
+    async def grant(self, role: str, *, dry_run: bool) -> list[str]:
+        """See `perdure.stores.server.Server`."""
+        return await grant(None if dry_run else self._pool, self._address, role)
 
     # Workers --------------------------------------------------------------------------------------
 
@@ -112,9 +158,9 @@ class MysqlStore(MysqlReads, MysqlMoves):
         if definitions := _definitions(worker):
             await self._pool.ask("register_definitions", rows=definitions)
         who = {name: getattr(worker, name) for name in ("host", "pid", "process", "build", "workflows", "queues")}
-        insert = fill("register_worker", **who, lease=micros(lease))
+        insert = self._sql.fill("register_worker", **who, lease=micros(lease))
         async with self._pool.session() as session:
-            rows = (await session.run(insert, SQL["registered_worker"]))[1].rows
+            rows = (await session.run(insert, self._sql["registered_worker"]))[1].rows
             await self._refuse_moved(session)  # after the row is there: see `Movable`
         async with self._turn:
             await self._commits.ready()  # the first commit shall not wait for it
@@ -126,17 +172,22 @@ class MysqlStore(MysqlReads, MysqlMoves):
             await self._pool.ask("forget_workers", ids=ids)
 
     async def release(self, worker: int, epoch: int) -> None:
-        leave = fill("release_worker", worker=worker, epoch=epoch)
-        await self._pool.run(SQL["begin"], leave, fill("release_executions", worker=worker, epoch=epoch), SQL["commit"])
+        leave = self._sql.fill("release_worker", worker=worker, epoch=epoch)
+        await self._pool.run(
+            self._sql["begin"],
+            leave,
+            self._sql.fill("release_executions", worker=worker, epoch=epoch),
+            self._sql["commit"],
+        )
         self._signal.fire()
 
     async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
-        beat = fill("heartbeat", worker=worker, epoch=epoch, lease=micros(lease))
+        beat = self._sql.fill("heartbeat", worker=worker, epoch=epoch, lease=micros(lease))
         timeout = max(1.0, lease / 2)
         (renewed,) = await self._heart.run(beat, timeout=timeout)
         if renewed.met == 1:
             return True, renewed.made
-        (now,) = await self._heart.run(SQL["now"], timeout=timeout)
+        (now,) = await self._heart.run(self._sql["now"], timeout=timeout)
         return False, from_datetime(now.value)
 
     async def attend(self, worker: int, epoch: int, **told: Callable[[], None]) -> None:
@@ -144,7 +195,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     async def suspects(self, worker: int) -> list[int]:
         async with self._pool.session() as session:
-            (found,) = await session.run(fill("suspects", worker=worker, here=await session.here()))
+            (found,) = await session.run(self._sql.fill("suspects", worker=worker, here=await session.here()))
         late = [id for id, late in found.tuples if late]
         return self._attendance.suspects(late, [id for id, late in found.tuples if not late])
 
@@ -154,7 +205,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         wanted = {"workflows": some(workflows, ("", 0)), "queues": some(queues), "build": json.dumps(build)}
         async with self._pool.session() as session:
             here = await session.here()
-            (found,) = await session.run(fill("glance", **wanted))
+            (found,) = await session.run(self._sql.fill("glance", **wanted))
         rows = found.rows
         if not rows:
             return Glance([])
@@ -178,7 +229,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     async def declare_dead(self, worker: int, *, anyway: bool = False) -> bool:
         async with self._pool.session() as session:
-            declare = fill("declare_dead", worker=worker, anyway=anyway, here=await session.here())
+            declare = self._sql.fill("declare_dead", worker=worker, anyway=anyway, here=await session.here())
             (declared,) = await past_deadlocks(lambda: session.run(declare))
         if declared.met:
             self._signal.fire()
@@ -256,7 +307,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
 
     async def _folded(self, ids: Sequence[str]) -> list[object]:
         """The bodies that have an outcome, as (execution id, key)."""
-        found = await self._pool.run(fill("inner_keys", ids=ids), fill("inner_keys_alone", ids=ids))
+        found = await self._pool.run(self._sql.fill("inner_keys", ids=ids), self._sql.fill("inner_keys_alone", ids=ids))
         bodies = [row for result in found for row in result.tuples]
         if bodies:
             bodies = list((await self._pool.ask("outcomes", ids=ids, bodies=bodies)).tuples)
@@ -265,10 +316,10 @@ class MysqlStore(MysqlReads, MysqlMoves):
     async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
         async with self._pool.session() as session:
             # The nudges first: whatever is missed by what is read then has raised them.
-            found = (await session.run(fill("inbox_executions", ids=some(ids))))[0].tuples
+            found = (await session.run(self._sql.fill("inbox_executions", ids=some(ids))))[0].tuples
             boxes = {row[0]: Inbox(*row[1:]) for row in found}
             names = ("inbox_requests", "inbox_messages", "inbox_children")
-            requests, messages, children = await session.run(*(fill(name, ids=some(boxes)) for name in names))
+            requests, messages, children = await session.run(*(self._sql.fill(name, ids=some(boxes)) for name in names))
         for request in read_records(Request, requests.rows):
             boxes[request.execution_id].requests.append(request)
         for message in read_records(Message, messages.rows):

@@ -8,6 +8,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from perdure.errors import PerdureError
 from perdure.settings import hide_password
+from perdure.stores.mysql_columns import Statements
+from perdure.stores.naming import Names
+from perdure.stores.placeholders import refuse_placeholders
 
 CONNECT_SECONDS = 10.0
 PORT = 3306
@@ -17,11 +20,16 @@ _VERIFIED = {"verify_ca", "verify-ca", "verify_identity", "verify-full"}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a database is. `shown` is without a password; `secrets` is what must appear nowhere."""
+    """Where a database is. `shown` is without a password; `secrets` is what must appear nowhere.
+
+    `names` are those of our tables, `sql` the statements with them.
+    """
 
     options: dict[str, Any] = field(repr=False)
     shown: str
     secrets: tuple[str, ...] = field(repr=False)
+    names: Names
+    sql: Statements = field(repr=False)
 
     def hide(self, text: str) -> str:
         """The text without the secrets."""
@@ -31,14 +39,16 @@ class Address:
         return text
 
 
-def read_address(url: str) -> Address:
+def read_address(url: str, schema: str | None = None, table_prefix: str = "") -> Address:
     """Read mysql:// and mariadb:// URLs, with +driver or without. Raises `PerdureError` in words.
 
-    Parameters that are known: `unix_socket`, `connect_timeout`, `ssl` (or `ssl_mode`) and `ssl_ca`.
+    Parameters that are known: `unix_socket`, `connect_timeout`, `ssl` (or `ssl_mode`) and `ssl_ca`; `schema` (another
+    database than the one that is connected to) and `table_prefix`, unless they are given besides.
 
     >>> read_address("mysql+asyncmy://ana:s3cret@db.example.com/orders").shown
     'mysql://ana:***@db.example.com/orders'
     """
+    refuse_placeholders(url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -52,6 +62,7 @@ def read_address(url: str) -> Address:
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     password = unquote(parts.password) if parts.password else given.get("password", "")
     scheme = parts.scheme.lower().partition("+")[0]
+    names = Names("mysql", schema or given.get("schema") or None, table_prefix or given.get("table_prefix", ""))
     return Address(
         options={
             "host": parts.hostname or "127.0.0.1",
@@ -66,6 +77,8 @@ def read_address(url: str) -> Address:
         },
         shown=hide_password(url).replace(url.partition("://")[0], scheme, 1),
         secrets=tuple({password, parts.password or password}) if password else (),
+        names=names,
+        sql=Statements(names),
     )
 
 

@@ -15,7 +15,7 @@ from perdure.clock import from_datetime
 from perdure.limits import Place, admit
 from perdure.records import Execution, Limit
 from perdure.stores.columns import read_records
-from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some
+from perdure.stores.mysql_columns import Rows, Statements, literal, some
 from perdure.stores.mysql_sessions import Result, Session
 
 MOST_WAITING = 1000  # of a limited queue, the first ones are judged
@@ -42,10 +42,10 @@ class Wanted:
         """Those without a limit, as no row of them may be locked in vain."""
         return sorted(set(self.queues) - {limit.queue for limit in self.limits})
 
-    def look(self, name: str, queues: Sequence[str], **values: object) -> str:
+    def look(self, sql: Statements, name: str, queues: Sequence[str], **values: object) -> str:
         """A statement that looks for what this claim may take."""
         filled = {"workflows": list(self.workflows), "build": json.dumps(self.build), **values}
-        return fill(name, queues=list(queues), **filled)
+        return sql.fill(name, queues=list(queues), **filled)
 
 
 async def claim(session: Session, wanted: Wanted) -> list[Execution]:
@@ -59,18 +59,19 @@ async def claim(session: Session, wanted: Wanted) -> list[Execution]:
 
 
 async def _take(session: Session, wanted: Wanted) -> list[Execution]:
+    sql = session.sql
     limited = sorted(limit.queue for limit in wanted.limits)
     if limited:
         await _make_queues(session, limited)
-    locks = [fill("lock_queues", queues=limited)] if limited else []
-    *_, worker = await session.run(SQL["begin"], *locks, fill("lock_worker", worker=wanted.worker))
+    locks = [sql.fill("lock_queues", queues=limited)] if limited else []
+    *_, worker = await session.run(sql["begin"], *locks, sql.fill("lock_worker", worker=wanted.worker))
     if list(worker.tuples) != [(wanted.epoch, "live")]:
         await session.roll_back()
         return []
     free, ids = await _choose(session, wanted)
-    ready = [_ready("take_ready", wanted, queue, wanted.limit) for queue in wanted.free_queues if free]
-    dead = some((row[0] for row in (await session.run(SQL["dead_workers"]))[0].tuples), 0)
-    *found, these = await session.run(*ready, fill("take_these", ids=some(ids), dead=dead))
+    ready = [_ready(session.sql, "take_ready", wanted, queue, wanted.limit) for queue in wanted.free_queues if free]
+    dead = some((row[0] for row in (await session.run(sql["dead_workers"]))[0].tuples), 0)
+    *found, these = await session.run(*ready, sql.fill("take_these", ids=some(ids), dead=dead))
     rows = these.rows + [row for result in found for row in result.rows]
     chosen = sorted({row["id"]: row for row in rows}.values(), key=_urgency)[: wanted.limit]
     if not chosen:
@@ -80,25 +81,27 @@ async def _take(session: Session, wanted: Wanted) -> list[Execution]:
 
 
 async def _hand_over(session: Session, worker: int, chosen: Sequence[Row]) -> list[Execution]:
+    sql = session.sql
     ids = [row["id"] for row in chosen]
     crashed = [row["id"] for row in chosen if row.get("status") == "running"]
-    count = [fill("count_crashes", ids=crashed)] if crashed else []
+    count = [sql.fill("count_crashes", ids=crashed)] if crashed else []
     *_, rows, _ = await session.run(
-        *count, fill("claim", worker=worker, ids=ids), fill("claimed", ids=ids), SQL["commit"]
+        *count, sql.fill("claim", worker=worker, ids=ids), sql.fill("claimed", ids=ids), sql["commit"]
     )
     return read_records(Execution, rows.rows)
 
 
 async def _make_queues(session: Session, names: Sequence[str]) -> None:
+    sql = session.sql
     # Outside of the transaction: a row that two insert at once is a deadlock of theirs.
-    known = {name for (name,) in (await session.run(fill("lock_queues", queues=names)))[0].tuples}
+    known = {name for (name,) in (await session.run(sql.fill("lock_queues", queues=names)))[0].tuples}
     new = [name for name in names if name not in known]
     if new:
-        await session.run(fill("make_queues", rows=Rows(f"({literal(name)})" for name in new)))
+        await session.run(sql.fill("make_queues", rows=Rows(f"({literal(name)})" for name in new)))
 
 
-def _ready(name: str, wanted: Wanted, queue: str, limit: int) -> str:
-    return fill(
+def _ready(sql: Statements, name: str, wanted: Wanted, queue: str, limit: int) -> str:
+    return sql.fill(
         name,
         queue=queue,
         limit=limit,
@@ -126,16 +129,17 @@ async def _claimable(
 ) -> tuple[list[Row], list[Row]]:
     """(ready, besides)."""
     if wanted.crashed:
-        return [], (await session.run(wanted.look("look_suspects", queues)))[0].rows
+        return [], (await session.run(wanted.look(session.sql, "look_suspects", queues)))[0].rows
     *ready, due, orphaned = await session.run(
-        *(_ready("look_ready", wanted, queue, limit) for queue in queues),
-        wanted.look("look_due", queues),
-        wanted.look("look_orphaned", queues),
+        *(_ready(session.sql, "look_ready", wanted, queue, limit) for queue in queues),
+        wanted.look(session.sql, "look_due", queues),
+        wanted.look(session.sql, "look_orphaned", queues),
     )
     return _merged(ready), due.rows + orphaned.rows
 
 
 async def _admitted(session: Session, wanted: Wanted, limit: Limit) -> list[Row]:
+    sql = session.sql
     ready, besides = await _claimable(session, wanted, [limit.queue], MOST_WAITING)
     waiting = sorted(ready + besides, key=_urgency)[:MOST_WAITING]
     if not waiting:
@@ -143,8 +147,8 @@ async def _admitted(session: Session, wanted: Wanted, limit: Limit) -> list[Row]
     ahead = {row["id"] for row in waiting}  # those of the dead run no more
     most = NO_LIMIT if limit.per is not None or limit.starts is None else limit.starts
     running, recent = await session.run(
-        fill("running_places", queue=limit.queue),
-        fill("recent_places", queue=limit.queue, window=limit.window, most=0 if limit.starts is None else most),
+        sql.fill("running_places", queue=limit.queue),
+        sql.fill("recent_places", queue=limit.queue, window=limit.window, most=0 if limit.starts is None else most),
     )
     inside = [place for place in _places(running.rows) if place.id not in ahead]
     admitted = set(admit(limit, inside, _places(recent.rows), _places(waiting)))

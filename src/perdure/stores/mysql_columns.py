@@ -13,32 +13,40 @@ from typing import Any
 from asyncmy.converters import escape_string
 
 from perdure.records import Entry, Execution, Request, Schedule
-from perdure.stores.queries import load_queries
+from perdure.stores.naming import Names, load_statements
 from perdure.stores.timestamps import to_text
 
-SQL = {
-    name: statement
-    for part in (
-        "mysql",
-        "mysql_claims",
-        "mysql_commits",
-        "mysql_lists",
-        "mysql_moves",
-        "mysql_outbox",
-        "mysql_presence",
-        "mysql_reads",
-    )
-    for name, statement in load_queries(part).items()
-}
+PARTS = (
+    "mysql",
+    "mysql_checks",
+    "mysql_claims",
+    "mysql_commits",
+    "mysql_lists",
+    "mysql_moves",
+    "mysql_outbox",
+    "mysql_presence",
+    "mysql_reads",
+)
 
 
 class Rows(list[str]):
     """What `pack_rows` and `pack_entries` gave: literals already."""
 
 
-def fill(name: str, /, **values: object) -> str:
-    """A named statement with its values."""
-    return filled(SQL[name], **values)
+class Statements:
+    """The named statements of a store, with its names of tables."""
+
+    __slots__ = ("named",)
+
+    def __init__(self, names: Names) -> None:
+        self.named = load_statements(PARTS, names)
+
+    def __getitem__(self, name: str) -> str:
+        return self.named[name]
+
+    def fill(self, name: str, /, **values: object) -> str:
+        """A named statement with its values."""
+        return filled(self.named[name], **values)
 
 
 def filled(statement: str, /, **values: object) -> str:

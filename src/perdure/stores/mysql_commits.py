@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from perdure.errors import BadBatchError
 from perdure.records import ENDED, Batch, Change, Execution, Status, Verdict, Verdicts
-from perdure.stores.mysql_columns import SQL, Rows, fill, pack_entries, pack_rows, some, time, time_or_null
+from perdure.stores.mysql_columns import Rows, Statements, pack_entries, pack_rows, some, time, time_or_null
 from perdure.stores.mysql_errors import DRIVER_ERRORS, NOT_NULL, error_code
 from perdure.stores.mysql_sessions import Result, Session
 from perdure.stores.settling import judge_batch
@@ -28,19 +28,21 @@ async def record(session: Session, batch: Batch) -> Verdicts:
 
 async def _record_at_once(session: Session, batch: Batch) -> Verdicts:
     """In one packet, which fails with `NOT_NULL` if anything is refused."""
+    sql = session.sql
     if _is_entries_only(batch):
         await session.run(*_entries_only(session, batch))
         return Verdicts(alive=True)
-    head = _head(batch)
-    statements = [*head.values(), _suppose(batch), *_tail(batch, set(), batch.changes), SQL["commit"]]
+    head = _head(sql, batch)
+    statements = [*head.values(), _suppose(sql, batch), *_tail(sql, batch, set(), batch.changes), sql["commit"]]
     found = dict(zip(head, await session.run(*statements), strict=False))
     return Verdicts(True, _judge_creates(batch, found), [Verdict.OK] * len(batch.changes))
 
 
 async def _record_judged(session: Session, batch: Batch) -> Verdicts:
     """In two packets: what is refused is left out of the second one."""
+    sql = session.sql
     async with session.transaction():
-        head = _head(batch)
+        head = _head(sql, batch)
         found = dict(zip(head, await session.run(*head.values()), strict=True))
         if not _stands(found["worker"], batch):
             await session.roll_back()
@@ -52,13 +54,13 @@ async def _record_judged(session: Session, batch: Batch) -> Verdicts:
             if verdict in (Verdict.FENCED, Verdict.GONE)
         }
         passed = [change for change, verdict in zip(batch.changes, changes, strict=True) if verdict is Verdict.OK]
-        await session.run(*_tail(batch, refused, passed), SQL["commit"])
+        await session.run(*_tail(sql, batch, refused, passed), sql["commit"])
     return Verdicts(True, _judge_creates(batch, found), changes)
 
 
 async def record_within(session: Session, batch: Batch) -> Verdicts:
     """Record it in the transaction that is open, statement by statement: the session may take no more at once."""
-    head = _head(batch)
+    head = _head(session.sql, batch)
     del head["begin"]
     found = {name: (await session.run(statement))[0] for name, statement in head.items()}
     if not _stands(found["worker"], batch):
@@ -67,7 +69,7 @@ async def record_within(session: Session, batch: Batch) -> Verdicts:
     judged = list(zip(batch.changes, changes, strict=True))
     refused = {it.execution_id for it, verdict in judged if verdict in (Verdict.FENCED, Verdict.GONE)}
     passed = [change for change, verdict in judged if verdict is Verdict.OK]
-    for statement in _tail(batch, refused, passed):
+    for statement in _tail(session.sql, batch, refused, passed):
         await session.run(statement)
     return Verdicts(True, _judge_creates(batch, found), changes)
 
@@ -81,25 +83,26 @@ def _is_entries_only(batch: Batch) -> bool:
 
 
 def _entries_only(session: Session, batch: Batch) -> list[str]:
+    sql = session.sql
     who = {"worker": batch.worker, "epoch": batch.epoch, "fence": batch.entries[0].fence}
     if session.mariadb:
         # One statement is a transaction of its own; the subquery takes the lock before the first row is written.
-        return [fill("insert_entries", rows=pack_entries(batch.entries, fill("locking_fence", **who)))]
-    insert = fill("insert_entries", rows=pack_entries(batch.entries, fill("standing_fence", **who)))
-    return [SQL["begin"], fill("lock_worker", worker=batch.worker), insert, SQL["commit"]]
+        return [sql.fill("insert_entries", rows=pack_entries(batch.entries, sql.fill("locking_fence", **who)))]
+    insert = sql.fill("insert_entries", rows=pack_entries(batch.entries, sql.fill("standing_fence", **who)))
+    return [sql["begin"], sql.fill("lock_worker", worker=batch.worker), insert, sql["commit"]]
 
 
-def _head(batch: Batch) -> dict[str, str]:
+def _head(sql: Statements, batch: Batch) -> dict[str, str]:
     """What comes before the verdicts: locks, and the creates. By the names under which it is judged."""
-    statements = {"begin": SQL["begin"], "worker": fill("lock_worker", worker=batch.worker)}
+    statements = {"begin": sql["begin"], "worker": sql.fill("lock_worker", worker=batch.worker)}
     if batch.creates:
         ids = sorted({create.id for create in batch.creates})
-        statements["existing"] = fill("existing_executions", ids=ids)
-        statements["create"] = fill("insert_executions", rows=_pack_creates(batch))
-        statements["created"] = fill("created_executions", ids=ids, token=batch.token)
+        statements["existing"] = sql.fill("existing_executions", ids=ids)
+        statements["create"] = sql.fill("insert_executions", rows=_pack_creates(batch))
+        statements["created"] = sql.fill("created_executions", ids=ids, token=batch.token)
     touched = {change.execution_id for change in batch.changes} | set(_parents(batch.changes))
     if touched:
-        statements["marks"] = fill("marks", ids=sorted(touched))
+        statements["marks"] = sql.fill("marks", ids=sorted(touched))
     return statements
 
 
@@ -110,14 +113,14 @@ def _pack_creates(batch: Batch) -> Rows:
     return pack_rows([replace(first[id], token=batch.token) for id in sorted(first)])
 
 
-def _suppose(batch: Batch) -> str:
+def _suppose(sql: Statements, batch: Batch) -> str:
     fences = [(change.execution_id, change.fence) for change in batch.changes if change.status is not Status.WAITING]
     parks = [
         (change.execution_id, change.fence, change.nudges)
         for change in batch.changes
         if change.status is Status.WAITING
     ]
-    return fill(
+    return sql.fill(
         "suppose",
         worker=batch.worker,
         epoch=batch.epoch,
@@ -128,29 +131,29 @@ def _suppose(batch: Batch) -> str:
     )
 
 
-def _tail(batch: Batch, refused: set[str], passed: list[Change]) -> Iterator[str]:
+def _tail(sql: Statements, batch: Batch, refused: set[str], passed: list[Change]) -> Iterator[str]:
     """What is written once the verdicts are known."""
     not_these = some(sorted(refused))
     entries = [entry for entry in batch.entries if entry.execution_id not in refused]
     if entries:
-        yield fill("insert_entries", rows=pack_entries(entries))
+        yield sql.fill("insert_entries", rows=pack_entries(entries))
     requests = [request for request in batch.requests if request.execution_id not in refused]
     if requests:
-        yield fill("insert_requests", rows=pack_rows(sorted(requests, key=lambda request: request.id)))
+        yield sql.fill("insert_requests", rows=pack_rows(sorted(requests, key=lambda request: request.id)))
     if batch.closes:
-        yield fill("close_requests", ids=batch.closes, now=time(batch.now), refused=not_these)
+        yield sql.fill("close_requests", ids=batch.closes, now=time(batch.now), refused=not_these)
     for id, seq in batch.untakes:
-        yield fill("free_message", id=id, seq=seq, refused=not_these)
+        yield sql.fill("free_message", id=id, seq=seq, refused=not_these)
     for id, seq in batch.takes:
-        yield fill("take_message", id=id, seq=seq, refused=not_these)
+        yield sql.fill("take_message", id=id, seq=seq, refused=not_these)
     for change in sorted(passed, key=lambda change: change.execution_id):
-        yield _change(change, batch.token)
+        yield _change(sql, change, batch.token)
     for id, times in sorted(_parents(passed).items()):
-        yield fill("nudge", id=id, times=times, at=time(batch.now))
+        yield sql.fill("nudge", id=id, times=times, at=time(batch.now))
 
 
-def _change(change: Change, token: str) -> str:
-    return fill(
+def _change(sql: Statements, change: Change, token: str) -> str:
+    return sql.fill(
         "change",
         id=change.execution_id,
         status=change.status,
@@ -211,16 +214,17 @@ def _judge(change: Change, marks: tuple[int, int] | None) -> Verdict:
 
 async def read_back(session: Session, batch: Batch) -> Verdicts | None:
     """After a commit whose answer is missing: the verdicts of the batch, or None if it was not recorded."""
+    sql = session.sql
     ids = {create.id for create in batch.creates} | {change.execution_id for change in batch.changes}
     places = [(entry.execution_id, entry.seq) for entry in batch.entries]
     async with session.transaction():
         # The lock first: without it, a commit that is still running reads as absent.
         _, worker, executions, entries, _ = await session.run(
-            SQL["begin"],
-            fill("lock_worker", worker=batch.worker),
-            fill("settle_executions", ids=some(sorted(ids))),
-            fill("settle_entries", places=some(places, ("", 0))),
-            SQL["commit"],
+            sql["begin"],
+            sql.fill("lock_worker", worker=batch.worker),
+            sql.fill("settle_executions", ids=some(sorted(ids))),
+            sql.fill("settle_entries", places=some(places, ("", 0))),
+            sql["commit"],
         )
     ours = {(entry.execution_id, entry.seq, entry.fence, entry.key) for entry in batch.entries}
     written = {row[0] for row in entries.tuples if tuple(row) in ours}

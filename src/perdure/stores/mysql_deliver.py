@@ -27,7 +27,7 @@ from perdure.records import (
     is_legal,
 )
 from perdure.stores.columns import read_records
-from perdure.stores.mysql_columns import SQL, fill, pack_entries
+from perdure.stores.mysql_columns import Statements, pack_entries
 from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
 from perdure.stores.mysql_sessions import Result, Session
 
@@ -75,9 +75,10 @@ async def deliver(session: Session, delivery: Delivery) -> Receipt:
 
 
 async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
+    sql = session.sql
     id = delivery.request_id
     _, rows, asked = await session.run(
-        SQL["begin"], fill("standing_of_request", id=id), fill("request_under_lock", id=id)
+        sql["begin"], sql.fill("standing_of_request", id=id), sql.fill("request_under_lock", id=id)
     )
     standing, request = _standing(rows), _request(asked)
     if standing is None or request is None:
@@ -93,18 +94,22 @@ async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
         decided = {"status": "decided", "answer": delivery.value, "by": delivery.by, "via": delivery.via}
         decided["checksum"] = delivery.checksum
     results = await session.run(
-        fill("decide_request", id=id, **decided), _nudge(standing.id), fill("get_request", id=id), SQL["commit"]
+        sql.fill("decide_request", id=id, **decided),
+        _nudge(sql, standing.id),
+        sql.fill("get_request", id=id),
+        sql["commit"],
     )
     return Receipt(Verdict.OK, standing.id, _request(results[2]))
 
 
 async def _post(session: Session, message: Message) -> Receipt:
+    sql = session.sql
     id = message.execution_id
-    verdict, writing = await look_at_post(session, message, SQL["begin"])
+    verdict, writing = await look_at_post(session, message, sql["begin"])
     if not writing:
         return await _refuse(session, Receipt(verdict, None if verdict is Verdict.GONE else id))
     try:
-        await session.run(*writing, SQL["commit"])
+        await session.run(*writing, sql["commit"])
     except DRIVER_ERRORS as error:
         if error_code(error) != DUPLICATE:
             raise
@@ -114,8 +119,9 @@ async def _post(session: Session, message: Message) -> Receipt:
 
 async def look_at_post(session: Session, message: Message, *first: str) -> tuple[Verdict, list[str]]:
     """Inside a transaction: what becomes of a message, under the lock of its execution, and what then is to be said."""
+    sql = session.sql
     id = message.execution_id
-    looks = fill("standing", id=id), fill("has_message", id=message.id)
+    looks = sql.fill("standing", id=id), sql.fill("has_message", id=message.id)
     *_, rows, known = await session.run(*first, *looks)
     standing = _standing(rows)
     if standing is None:
@@ -124,7 +130,7 @@ async def look_at_post(session: Session, message: Message, *first: str) -> tuple
         return Verdict.REPEAT, []
     if standing.status in ENDED:
         return Verdict.ENDED, []
-    insert = fill(
+    insert = sql.fill(
         "insert_message",
         id=message.id,
         execution_id=id,
@@ -134,28 +140,30 @@ async def look_at_post(session: Session, message: Message, *first: str) -> tuple
         ordinal=standing.nudges + 1,
         sent_by=message.sent_by,
     )
-    return Verdict.OK, [insert, _nudge(id)]
+    return Verdict.OK, [insert, _nudge(sql, id)]
 
 
 async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
+    sql = session.sql
     id = delivery.execution_id
-    _, rows = await session.run(SQL["begin"], fill("standing", id=id))
+    _, rows = await session.run(sql["begin"], sql.fill("standing", id=id))
     standing = _standing(rows)
     if standing is None:
         return await _refuse(session, Receipt(Verdict.GONE))
     if standing.status in ENDED:
         return await _refuse(session, Receipt(Verdict.ENDED, id))
     if isinstance(delivery, Wish):
-        wish = fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
-        await session.run(wish, _nudge(id), SQL["commit"])
+        wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
+        await session.run(wish, _nudge(sql, id), sql["commit"])
         return Receipt(Verdict.OK, id)
     if standing.status not in (Status.PAUSED, Status.BLOCKED):
         return await _refuse(session, Receipt(Verdict.OWNED, id))
-    await session.run(fill("resume", id=id), SQL["commit"])
+    await session.run(sql.fill("resume", id=id), sql["commit"])
     return Receipt(Verdict.OK, id)
 
 
 async def _settle(session: Session, id: str) -> Receipt:
+    sql = session.sql
     standing = await _lock_family(session, id)
     if standing is None:
         return await _refuse(session, Receipt(Verdict.GONE))
@@ -164,58 +172,62 @@ async def _settle(session: Session, id: str) -> Receipt:
     wanted = {"cancel": Status.CANCELLED, "pause": Status.PAUSED}.get(standing.wish or "")
     if wanted is None or not is_legal(standing.status, wanted) or await _is_owned(session, standing):
         return await _refuse(session, Receipt(Verdict.OWNED, id))
-    statements = [fill("settle_wish", id=id, status=wanted)]
+    statements = [sql.fill("settle_wish", id=id, status=wanted)]
     if wanted is Status.CANCELLED:
-        statements.append(fill("withdraw_requests", id=id))
+        statements.append(sql.fill("withdraw_requests", id=id))
         if standing.parent_id is not None:
-            statements.append(_nudge(standing.parent_id))
-    await session.run(*statements, SQL["commit"])
+            statements.append(_nudge(sql, standing.parent_id))
+    await session.run(*statements, sql["commit"])
     return Receipt(Verdict.OK, id)
 
 
 async def _is_owned(session: Session, standing: _Standing) -> bool:
+    sql = session.sql
     if standing.owner is None:
         return False
-    return bool((await session.run(fill("is_alive", worker=standing.owner)))[0].value)
+    return bool((await session.run(sql.fill("is_alive", worker=standing.owner)))[0].value)
 
 
 async def _cut(session: Session, cut: Cut) -> Receipt:
+    sql = session.sql
     id = cut.execution_id
     standing = await _lock_family(session, id)
     if standing is None:
         return await _refuse(session, Receipt(Verdict.GONE))
     stands = standing.fence == cut.fence and standing.status in ENDED and is_legal(standing.status, Status.PENDING)
-    if not stands or (await session.run(fill("has_entry", id=id, seq=cut.entry.seq)))[0].value:
+    if not stands or (await session.run(sql.fill("has_entry", id=id, seq=cut.entry.seq)))[0].value:
         return await _refuse(session, Receipt(Verdict.OWNED, id))
     await session.run(
-        fill("insert_entries", rows=pack_entries([cut.entry])),
-        fill("revive", id=id, checksum=cut.checksum),
-        fill("free_messages", id=id, from_seq=cut.from_seq),
-        SQL["commit"],
+        sql.fill("insert_entries", rows=pack_entries([cut.entry])),
+        sql.fill("revive", id=id, checksum=cut.checksum),
+        sql.fill("free_messages", id=id, from_seq=cut.from_seq),
+        sql["commit"],
     )
     return Receipt(Verdict.OK, id)
 
 
 async def prune(session: Session, ids: Sequence[str]) -> list[str]:
     """See `perdure.store.Store.prune`. Raises the driver's errors."""
+    sql = session.sql
     async with session.transaction():
-        _, families = await session.run(SQL["begin"], fill("families", ids=ids))
+        _, families = await session.run(sql["begin"], sql.fill("families", ids=ids))
         found = sorted(id for (id,) in families.tuples)
         removed: set[str] = set()
         if found:
-            _, prunable = await session.run(fill("lock_executions", ids=found), fill("prunable", ids=ids))
+            _, prunable = await session.run(sql.fill("lock_executions", ids=found), sql.fill("prunable", ids=ids))
             removed = {id for (id,) in prunable.tuples}
         if not removed:
             await session.roll_back()
             return []
         these = sorted(removed)
-        await session.run(*(fill(f"prune_{rows}", ids=these) for rows in _OF_AN_EXECUTION), SQL["commit"])
+        await session.run(*(sql.fill(f"prune_{rows}", ids=these) for rows in _OF_AN_EXECUTION), sql["commit"])
     return [id for id in dict.fromkeys(ids) if id in removed]
 
 
 async def _lock_family(session: Session, id: str) -> _Standing | None:
+    sql = session.sql
     # The parent, too, so that the two are always locked in the order of their ids.
-    _, rows = await session.run(SQL["begin"], fill("lock_family", id=id))
+    _, rows = await session.run(sql["begin"], sql.fill("lock_family", id=id))
     return next((_Standing(row[0], Status(row[1]), *row[2:]) for row in rows.tuples if row[0] == id), None)
 
 
@@ -227,8 +239,8 @@ def _request(found: Result) -> Request | None:
     return next(iter(read_records(Request, found.rows)), None)
 
 
-def _nudge(id: str) -> str:
-    return fill("nudge", id=id, times=1, at=None)
+def _nudge(sql: Statements, id: str) -> str:
+    return sql.fill("nudge", id=id, times=1, at=None)
 
 
 async def _refuse(session: Session, receipt: Receipt) -> Receipt:

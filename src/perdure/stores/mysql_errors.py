@@ -19,6 +19,7 @@ from perdure.errors import (
     SchemaVersionError,
     StoreUnavailableError,
 )
+from perdure.stores.reaching import network_reason
 
 # Whatever these raise is answered here; all else is a defect and passes.
 DRIVER_ERRORS: tuple[type[BaseException], ...] = (asyncmy.errors.MySQLError, OSError, EOFError, TimeoutError)
@@ -50,7 +51,7 @@ _REASONS = {
     1044: "this user lacks the rights",
     1045: "the login was refused",
     1047: "this node is not part of its cluster",
-    1049: "there is no such database; create it first",
+    1049: "there is no such database: `perdure db init --create` makes it",
     1053: "it is shutting down",
     1114: "a table is full",
     1129: "it blocks this host after too many failed connections",
@@ -120,7 +121,7 @@ def is_answered(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    return _REASONS.get(error_code(error) or 0) or _says(error)
+    return _REASONS.get(error_code(error) or 0) or network_reason(error) or _says(error)
 
 
 def _says(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from perdure.clock import from_datetime
 from perdure.errors import MovedError
 from perdure.records import Parcel, Plain
-from perdure.stores.mysql_columns import SQL, Rows, fill, literal, some, time
+from perdure.stores.mysql_columns import Rows, literal, some, time
 from perdure.stores.mysql_schema import COLLATION, COLLATION_OF_MYSQL
 from perdure.stores.mysql_sessions import Pool, Result, Session, past_deadlocks
 from perdure.stores.parcels import group, is_time, moved_words, refuse_unknown, shared, spread, tables_of
@@ -32,12 +32,13 @@ class MysqlMoves:
 
     async def mark_moved(self, to: str | None) -> None:
         # The table commits by itself. Nobody reads it as long as the mark is not there.
-        marks = [SQL["unmark_moved"]] if to is None else [fill("put_target", target=to), SQL["mark_moved"]]
         async with self._pool.session() as session:
+            sql = session.sql
+            marks = [sql["unmark_moved"]] if to is None else [sql.fill("put_target", target=to), sql["mark_moved"]]
             await session.run(
-                SQL["make_moved_away"].replace(COLLATION, COLLATION if session.mariadb else COLLATION_OF_MYSQL)
+                sql["make_moved_away"].replace(COLLATION, COLLATION if session.mariadb else COLLATION_OF_MYSQL)
             )
-            await session.run(SQL["begin"], SQL["forget_targets"], *marks, SQL["commit"])
+            await session.run(sql["begin"], sql["forget_targets"], *marks, sql["commit"])
 
     async def moved_to(self) -> str | None:
         async with self._pool.session() as session:
@@ -64,28 +65,28 @@ class MysqlMoves:
 
 
 async def _moved_to(session: Session) -> str | None:
-    if not (await session.run(SQL["is_moved"]))[0].value:
+    if not (await session.run(session.sql["is_moved"]))[0].value:
         return None
-    target: str | None = (await session.run(SQL["moved_to"]))[0].value
+    target: str | None = (await session.run(session.sql["moved_to"]))[0].value
     return target
 
 
 async def _packed(session: Session, table: str, ids: Sequence[object]) -> Result:
-    return (await session.run(fill(f"pack_{table}", ids=ids)))[0]
+    return (await session.run(session.sql.fill(f"pack_{table}", ids=ids)))[0]
 
 
 async def _unpack(session: Session, parcels: Sequence[Parcel]) -> Sequence[str]:
     async with session.transaction():
         ids = some(parcel.id for parcel in parcels)
-        _, found = await session.run(SQL["begin"], fill("taken_ids", ids=ids))
+        _, found = await session.run(session.sql["begin"], session.sql.fill("taken_ids", ids=ids))
         taken = {id for (id,) in found.tuples}
         new = [parcel for parcel in parcels if parcel.id not in taken]
         for table, rows in spread(new):
             columns = shared([c for c in (await _packed(session, table, [""])).names[1:] if c not in GENERATED], rows)
             names = Rows(f"`{column}`" for column in columns)
             values = Rows(f"({','.join(literal(_kept(c, row[c])) for c in columns)})" for row in rows)
-            await session.run(fill(f"unpack_{table}", columns=names, rows=values))
-        await session.run(SQL["commit"])
+            await session.run(session.sql.fill(f"unpack_{table}", columns=names, rows=values))
+        await session.run(session.sql["commit"])
     return [parcel.id for parcel in new if parcel.id]
 
 

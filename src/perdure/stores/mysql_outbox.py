@@ -12,7 +12,7 @@ from perdure.records import Execution, Folded, Outgoing, Verdict
 from perdure.store import Same
 from perdure.stores import outgoing
 from perdure.stores.columns import read_records
-from perdure.stores.mysql_columns import SQL, fill, pack_rows
+from perdure.stores.mysql_columns import Statements, pack_rows
 from perdure.stores.mysql_deliver import look_at_post
 from perdure.stores.mysql_sessions import Pool, Result, Session, past_deadlocks
 
@@ -40,9 +40,9 @@ class MysqlOutbox:
 
     async def refuse(self, id: int, error: PerdureError) -> list[Folded]:
         async with self._pool.session() as session, session.transaction():
-            *_, found = await session.run(SQL["begin"], fill("outbox_one", id=id))
+            *_, found = await session.run(session.sql["begin"], session.sql.fill("outbox_one", id=id))
             folded = [outgoing.refuse(row, Verdict.GONE, error) for row in _rows(found)]
-            await session.run(*map(_say_refused, folded), SQL["commit"])
+            await session.run(*(_say_refused(session.sql, each) for each in folded), session.sql["commit"])
         return folded
 
 
@@ -55,8 +55,8 @@ def _rows(found: Result) -> list[Outgoing]:
 
 async def _fold(session: Session, limit: int, same: Same, only: int | None) -> list[Folded]:
     async with session.transaction():
-        look = fill("outbox_next", limit=limit) if only is None else fill("outbox_one", id=only)
-        *_, found = await session.run(SQL["begin"], look)
+        look = session.sql.fill("outbox_next", limit=limit) if only is None else session.sql.fill("outbox_one", id=only)
+        *_, found = await session.run(session.sql["begin"], look)
         rows = await _in_turn(session, _rows(found))
         if not rows:
             await session.roll_back()
@@ -69,9 +69,9 @@ async def _fold(session: Session, limit: int, same: Same, only: int | None) -> l
                     await session.run(*writing)
         folded = [_judged(row, verdicts[row.id]) for row in rows]
         done = [row.id for row, verdict in folded if verdict in DONE]
-        removal = [fill("outbox_delivered", ids=done)] if done else []
-        refusals = [_say_refused(each) for each in folded if each.verdict not in DONE]
-        await session.run(*removal, *refusals, SQL["commit"])
+        removal = [session.sql.fill("outbox_delivered", ids=done)] if done else []
+        refusals = [_say_refused(session.sql, each) for each in folded if each.verdict not in DONE]
+        await session.run(*removal, *refusals, session.sql["commit"])
     return folded
 
 
@@ -80,7 +80,7 @@ async def _in_turn(session: Session, rows: list[Outgoing]) -> list[Outgoing]:
     if not rows:
         return rows
     executions, ids = [row.execution_id for row in rows], [row.id for row in rows]
-    found = await session.run(fill("outbox_behind", executions=executions, last=ids[-1], ids=ids))
+    found = await session.run(session.sql.fill("outbox_behind", executions=executions, last=ids[-1], ids=ids))
     behind = {id for (id,) in found[0].tuples}
     return [row for row in rows if row.execution_id not in behind]
 
@@ -93,9 +93,9 @@ async def _start(session: Session, rows: Sequence[Outgoing], same: Same) -> dict
     first = {execution.id: execution for execution, _ in reversed(starts.values())}
     ids = sorted(first)
     *_, created, there = await session.run(
-        fill("insert_executions", rows=pack_rows([replace(first[id], token=token) for id in ids])),
-        fill("created_executions", ids=ids, token=token),
-        fill("get_executions", ids=ids),
+        session.sql.fill("insert_executions", rows=pack_rows([replace(first[id], token=token) for id in ids])),
+        session.sql.fill("created_executions", ids=ids, token=token),
+        session.sql.fill("get_executions", ids=ids),
     )
     new = {id for (id,) in created.tuples}
     known = {row.id: row for row in read_records(Execution, there.rows)}
@@ -113,5 +113,5 @@ def _judged(row: Outgoing, verdict: Verdict) -> Folded:
     return Folded(row, verdict) if verdict in DONE else outgoing.refuse(row, verdict)
 
 
-def _say_refused(folded: Folded) -> str:
-    return fill("outbox_refused", id=folded.row.id, refused=folded.row.refused)
+def _say_refused(sql: Statements, folded: Folded) -> str:
+    return sql.fill("outbox_refused", id=folded.row.id, refused=folded.row.refused)

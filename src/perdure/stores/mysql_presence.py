@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from perdure.stores.attendance import Attendance, Watchpost
 from perdure.stores.mysql_address import Address
-from perdure.stores.mysql_columns import SQL, fill
 from perdure.stores.mysql_errors import DRIVER_ERRORS
 from perdure.stores.mysql_sessions import Result, Session, connect, in_words, new_gate
 
@@ -31,7 +30,7 @@ def attendance(address: Address) -> Attendance:
 
 async def is_direct(session: Session) -> bool:
     """Nothing stands between this session and its server: each knows the other by the same numbers."""
-    route, cluster = await session.run(SQL["route"], SQL["is_cluster"], timeout=ANSWER)
+    route, cluster = await session.run(session.sql["route"], session.sql["is_cluster"], timeout=ANSWER)
     if any(value.upper() in ("ON", "1") for _, value in cluster.tuples):
         return False
     id, host = route.tuples[0] if route.tuples else (None, "")
@@ -52,28 +51,30 @@ class MysqlPost:
     async def hold(self, worker: int, epoch: int) -> bool:
         whose = {"worker": worker, "epoch": epoch}
         while True:
-            take = fill("take_presence", **whose, seconds=int(PATIENCE))
-            _, taken = await self._run(SQL["prepare_presence"], take, timeout=2 * PATIENCE)
+            take = self._session.sql.fill("take_presence", **whose, seconds=int(PATIENCE))
+            _, taken = await self._run(self._session.sql["prepare_presence"], take, timeout=2 * PATIENCE)
             if not taken.tuples:
                 return False
             if taken.value == 1:
                 break
-        (told,) = await self._run(fill("tell_presence", **whose, here=await self._here()), timeout=2 * PATIENCE)
+        (told,) = await self._run(
+            self._session.sql.fill("tell_presence", **whose, here=await self._here()), timeout=2 * PATIENCE
+        )
         return told.met == 1
 
     async def lost(self) -> None:
         await self._session.lost()
 
     async def ring(self) -> list[int]:
-        (ring,) = await self._run(fill("presence_ring", here=await self._here()))
+        (ring,) = await self._run(self._session.sql.fill("presence_ring", here=await self._here()))
         return [id for (id,) in ring.tuples]
 
     async def free(self, me: int) -> list[int]:
-        (free,) = await self._run(fill("free_presences", me=me, here=await self._here()))
+        (free,) = await self._run(self._session.sql.fill("free_presences", me=me, here=await self._here()))
         return [id for (id,) in free.tuples]
 
     async def wait_for(self, worker: int, seconds: float) -> bool:
-        wait = fill("await_presence", worker=worker, seconds=int(seconds))
+        wait = self._session.sql.fill("await_presence", worker=worker, seconds=int(seconds))
         return bool((await self._run(wait, timeout=seconds + ANSWER))[0].value == 1)
 
     async def _here(self) -> str:

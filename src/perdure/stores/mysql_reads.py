@@ -11,7 +11,7 @@ from perdure.records import ENDED, Entry, Execution, Page, Query, Request, Sched
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, page_name, successor
-from perdure.stores.mysql_columns import SQL, filled, some, time, time_or_null
+from perdure.stores.mysql_columns import filled, some, time, time_or_null
 from perdure.stores.mysql_sessions import Pool, Result
 from perdure.stores.paging import cursor_after, read_cursor
 
@@ -96,7 +96,7 @@ class MysqlReads:
         return read_records(Execution, found.rows)
 
     async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Result:
-        return (await self._pool.run(filled(composed(SQL, name, names), **values)))[0]
+        return (await self._pool.run(filled(composed(self._pool.sql.named, name, names), **values)))[0]
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         rows: list[Execution] = []

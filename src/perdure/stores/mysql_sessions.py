@@ -22,7 +22,7 @@ from asyncmy.cursors import Cursor
 from perdure.errors import BadBatchError, PerdureError, StoreUnavailableError
 from perdure.stores.gate import Gate
 from perdure.stores.mysql_address import Address
-from perdure.stores.mysql_columns import SQL, fill
+from perdure.stores.mysql_columns import Statements
 from perdure.stores.mysql_errors import DEADLOCK, DRIVER_ERRORS, error_code, is_answered, is_elsewhere, sort_error
 from perdure.stores.sockets import keep_alive, local_port
 
@@ -67,6 +67,7 @@ class Session:
     def __init__(self, address: Address, connection: Any, most_bytes: int, mariadb: bool) -> None:
         self._address = address
         self._connection = connection
+        self.sql = address.sql
         self.most_bytes = most_bytes
         self.mariadb = mariadb
         self.thread: int = connection.thread_id()
@@ -75,7 +76,7 @@ class Session:
     async def here(self) -> str:
         """Which start of which server this session is with. It never changes: sessions end with their server."""
         if self._here is None:
-            found = await self.run(SQL["here_mariadb" if self.mariadb else "here_mysql"])
+            found = await self.run(self.sql["here_mariadb" if self.mariadb else "here_mysql"])
             self._here = str(found[0].value)
         return self._here
 
@@ -187,14 +188,20 @@ async def connect(address: Address, *, plain: bool = False) -> Session:
         )
         try:
             session = Session(address, connection, 1 << 30, False)
-            server, cluster = await _say(session, plain, SQL["server"], SQL["cluster"])
+            server, cluster = await _say(session, plain, session.sql["server"], session.sql["cluster"])
             ((version, most_bytes),) = server.tuples
             session.most_bytes, session.mariadb = most_bytes, "mariadb" in version.lower()
             _check_version(address, version, session.mariadb)
-            await _say(session, plain, *_settings(session.mariadb))
+            await _say(session, plain, *_settings(session.sql, session.mariadb))
             if ("wsrep_on", "ON") in cluster.tuples:
                 # After a failover this node may have more to apply, and would take for lost what is on its way.
-                await _say(session, plain, SQL["wait_for_cluster"], SQL["caught_up"], SQL["wait_no_more"])
+                await _say(
+                    session,
+                    plain,
+                    session.sql["wait_for_cluster"],
+                    session.sql["caught_up"],
+                    session.sql["wait_no_more"],
+                )
             keep_alive(_transport(connection).get_extra_info("socket"))
         except BaseException:
             connection.close()
@@ -212,10 +219,10 @@ def _transport(connection: Any) -> Any:
     return connection._transport
 
 
-def _settings(mariadb: bool) -> list[str]:
+def _settings(sql: Statements, mariadb: bool) -> list[str]:
     if mariadb:
-        return [SQL["read_committed"], SQL["prepare_session"], SQL["names_mariadb"], SQL["idle_mariadb"]]
-    return [SQL["read_committed"], SQL["prepare_session"], SQL["names_mysql"]]
+        return [sql["read_committed"], sql["prepare_session"], sql["names_mariadb"], sql["idle_mariadb"]]
+    return [sql["read_committed"], sql["prepare_session"], sql["names_mysql"]]
 
 
 def _check_version(address: Address, version: str, mariadb: bool) -> None:
@@ -244,6 +251,7 @@ class Pool:
         self._gate = gate
         self._places = asyncio.Semaphore(size)
         self._idle: list[Session] = []
+        self.sql = address.sql
         self._closed = True
 
     async def open(self) -> None:
@@ -290,7 +298,7 @@ class Pool:
 
     async def ask(self, name: str, /, **values: object) -> Result:
         """The result of a named statement."""
-        return (await self.run(fill(name, **values)))[0]
+        return (await self.run(self._address.sql.fill(name, **values)))[0]
 
 
 async def past_deadlocks(act: Callable[[], Awaitable[Value]]) -> Value:

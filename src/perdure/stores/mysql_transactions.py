@@ -9,7 +9,6 @@ from perdure.errors import CommitUnknownError, PerdureError
 from perdure.records import Batch, Verdicts
 from perdure.stores.gate import Gate
 from perdure.stores.mysql_address import Address
-from perdure.stores.mysql_columns import SQL, fill
 from perdure.stores.mysql_commits import record_within
 from perdure.stores.mysql_errors import DRIVER_ERRORS, sort_commit_error
 from perdure.stores.mysql_sessions import Session, connect, in_words
@@ -34,8 +33,8 @@ class Transactions:
             transaction = MysqlTransaction(self._address, session, self._places)
             try:
                 if session.mariadb:
-                    await session.run(fill("limit_transaction", seconds=max(1, round(seconds))))
-                await session.run(SQL["begin"])
+                    await session.run(session.sql.fill("limit_transaction", seconds=max(1, round(seconds))))
+                await session.run(session.sql["begin"])
             except DRIVER_ERRORS as error:
                 session.terminate()
                 raise in_words(self._address, error) from error
@@ -71,7 +70,7 @@ class MysqlTransaction:
         if not verdicts.alive:
             return verdicts
         try:
-            await session.run(SQL["commit"])
+            await session.run(session.sql["commit"])
         except DRIVER_ERRORS as error:
             found = sort_commit_error(error, self._address.shown)
             if isinstance(found, CommitUnknownError):

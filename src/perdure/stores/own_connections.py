@@ -14,6 +14,7 @@ from typing import Any
 
 from perdure.errors import PerdureError
 from perdure.records import Outgoing
+from perdure.stores.naming import Names, load_statements
 from perdure.stores.queries import load_queries
 
 SQLITE, POSTGRES, MYSQL = "sqlite", "postgresql", "mysql"
@@ -148,23 +149,27 @@ def check(own: OwnConnection, place: str) -> None:
         )
 
 
-async def put(own: OwnConnection, rows: Sequence[Outgoing]) -> None:
-    """Write these into the user's transaction. A sync connection blocks the event loop for that long."""
-    for statement, values in _statements(rows):
+async def put(own: OwnConnection, rows: Sequence[Outgoing], names: Names | None) -> None:
+    """Write these into the user's transaction. A sync connection blocks the event loop for that long.
+
+    `names`: those of the store's tables, where it has others than the plain ones.
+    """
+    for statement, values in _statements(rows, names):
         done = own.run(statement, values)
         if isawaitable(done):
             await done
 
 
-def put_now(own: OwnConnection, rows: Sequence[Outgoing]) -> None:
+def put_now(own: OwnConnection, rows: Sequence[Outgoing], names: Names | None) -> None:
     """The same for plain functions. Raises `TypeError` for an async connection."""
     if own.is_async:
         what = f"{type(own.connection).__module__}.{type(own.connection).__qualname__}"
         raise TypeError(f"connection= is a {what}, which is async: a plain program needs a sync connection")
-    for statement, values in _statements(rows):
+    for statement, values in _statements(rows, names):
         own.run(statement, values)
 
 
-def _statements(rows: Sequence[Outgoing]) -> list[tuple[str, Values]]:
-    statement = load_queries("outbox")["put_outgoing"]
+def _statements(rows: Sequence[Outgoing], names: Names | None) -> list[tuple[str, Values]]:
+    statements = load_queries("outbox") if names is None else load_statements(("outbox",), names)
+    statement = statements["put_outgoing"]
     return [(statement, {"kind": row.kind, "execution_id": row.execution_id, "content": row.content}) for row in rows]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,9 +53,12 @@ from perdure.stores import outgoing, postgres_schema
 from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, numbered, page_name
+from perdure.stores.findings import Finding
+from perdure.stores.given import AlchemyPool, url_of_engine, url_of_pool
 from perdure.stores.migrations import NO_TABLES
 from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
+from perdure.stores.postgres_checks import examine
 from perdure.stores.postgres_claims import Wanted, claim_judged
 from perdure.stores.postgres_columns import (
     pack_batch,
@@ -63,12 +66,13 @@ from perdure.stores.postgres_columns import (
     pack_schedule,
 )
 from perdure.stores.postgres_commits import statement_of, verdicts_of
+from perdure.stores.postgres_databases import create_database, grant
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_notify import Listener, Notifier
 from perdure.stores.postgres_outbox import PostgresOutbox
 from perdure.stores.postgres_presence import attendance
-from perdure.stores.postgres_sessions import SQL, CommitSession, Gate, HeartbeatSessions, Pool, in_words
+from perdure.stores.postgres_sessions import CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.postgres_transactions import Transactions
 from perdure.stores.signal import Signal
@@ -77,8 +81,11 @@ from perdure.stores.signal import Signal
 class PostgresStore(PostgresMoves):
     """A PostgreSQL database.
 
+    `schema` and `table_prefix`: where our tables stand, and what their names begin with.
     `pool`: an asyncpg pool that the user has already, used for all but commits and heartbeats, never closed here.
-    `statement_cache_size=0` (also in the URL) says that a pooler in transaction mode is in between.
+    `sqlalchemy`: the same, an `AsyncEngine` (postgresql+asyncpg); then no URL is needed. `pool_size`: most connections
+    of a pool of our own. `statement_cache_size=0` (also in the URL) says that a pooler in transaction mode is in
+    between; where nothing says so, the first connection finds it out.
     """
 
     inline = False
@@ -91,12 +98,24 @@ class PostgresStore(PostgresMoves):
     """An empty database gets its tables by `open`."""
 
     def __init__(
-        self, url: str, *, pool: Any = None, pool_size: int = 10, statement_cache_size: int | None = None
+        self,
+        url: str | None = None,
+        *,
+        schema: str | None = None,
+        table_prefix: str = "",
+        pool: Any = None,
+        sqlalchemy: Any = None,
+        pool_size: int = 10,
+        statement_cache_size: int | None = None,
     ) -> None:
-        self._address = read_address(url, statement_cache_size)
+        given = pool if sqlalchemy is None else AlchemyPool(sqlalchemy)
+        url = url or (url_of_engine(sqlalchemy) if sqlalchemy is not None else url_of_pool(pool))
+        self._address = read_address(url, statement_cache_size, schema, table_prefix)
         self.url = self._address.shown
+        self._sql = self._address.sql
+        self.names = self._address.names
         gate = Gate(self._address)
-        self._pool = Pool(self._address, gate, pool, pool_size)
+        self._pool = Pool(self._address, gate, given, pool_size)
         self._outbox = PostgresOutbox(self._pool)
         self._transactions = Transactions(self._address, gate, pool)
         self._commits = CommitSession(self._address, gate)
@@ -112,12 +131,12 @@ class PostgresStore(PostgresMoves):
     async def open(self) -> None:
         await self._pool.open()
         async with self._pool.connection() as connection:
-            if await postgres_schema.is_empty(connection):
+            if await postgres_schema.is_empty(connection, self._address):
                 if not self.creates:
                     raise SchemaVersionError(NO_TABLES.format(self.url))
-                await postgres_schema.migrate(connection, self.url)
+                await postgres_schema.migrate(connection, self._address)
             else:
-                await postgres_schema.check(connection, self.url)
+                await postgres_schema.check(connection, self._address)
             await self._refuse_moved(connection)
 
     async def close(self) -> None:
@@ -130,16 +149,34 @@ class PostgresStore(PostgresMoves):
 
     async def migrate(self) -> list[tuple[str, bool]]:
         async with self._pool.connection() as connection:
-            return await postgres_schema.migrate(connection, self.url)
+            return await postgres_schema.migrate(connection, self._address)
+
+    async def prepare(self, *, upgrade: bool, create: bool = False) -> list[tuple[str, bool]]:
+        """See `perdure.stores.server.Server`."""
+        if create:
+            await create_database(self._address)
+        await self._pool.open()
+        async with self._pool.connection() as connection:
+            if not upgrade and not await postgres_schema.is_empty(connection, self._address):
+                await postgres_schema.check(connection, self._address)
+            return await postgres_schema.migrate(connection, self._address)
+
+    def examine(self) -> AsyncIterator[Finding]:
+        """See `perdure.stores.server.Server`."""
+        return examine(self._pool, self._address)
+
+    async def grant(self, role: str, *, dry_run: bool) -> list[str]:
+        """See `perdure.stores.server.Server`."""
+        return await grant(None if dry_run else self._pool, self._address, role)
 
     # Workers --------------------------------------------------------------------------------------
 
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
         who = (worker.host, worker.pid, worker.process, worker.build, worker.workflows, worker.queues)
         async with self._pool.connection() as connection:
-            await connection.execute(SQL["forget_workers"])
-            await connection.execute(SQL["register_definitions"], worker.workflows, worker.build)
-            rows = await connection.fetch(SQL["register_worker"], *who, micros(lease))
+            await connection.execute(self._sql["forget_workers"])
+            await connection.execute(self._sql["register_definitions"], worker.workflows, worker.build)
+            rows = await connection.fetch(self._sql["register_worker"], *who, micros(lease))
             await self._refuse_moved(connection)  # after the row is there: see `Movable`
         async with self._turn:
             await self._commits.ready()  # the first commit shall not wait for it
@@ -147,9 +184,9 @@ class PostgresStore(PostgresMoves):
 
     async def release(self, worker: int, epoch: int) -> None:
         async with self._pool.connection() as connection, connection.transaction():
-            if await connection.fetchval(SQL["release_worker"], worker, epoch):
+            if await connection.fetchval(self._sql["release_worker"], worker, epoch):
                 # A statement of its own: it sees what the last commit, waited for by the first one, has written.
-                await connection.execute(SQL["release_executions"], worker)
+                await connection.execute(self._sql["release_executions"], worker)
         self._tell()
 
     async def heartbeat(self, worker: int, epoch: int, lease: float) -> tuple[bool, int]:
@@ -230,7 +267,7 @@ class PostgresStore(PostgresMoves):
             connection = await self._commits.ready()
             try:
                 async with connection.transaction():
-                    return await read_back(connection, batch)
+                    return await read_back(connection, self._sql, batch)
             except DRIVER_ERRORS as error:
                 self._commits.drop()
                 raise in_words(self._address, error) from error
@@ -276,11 +313,13 @@ class PostgresStore(PostgresMoves):
     async def inbox(self, ids: Sequence[str]) -> dict[str, Inbox]:
         async with self._pool.connection() as connection:
             # The nudges first: whatever is missed by what is read then has raised them.
-            boxes = {row["id"]: Inbox(*tuple(row)[1:]) for row in await connection.fetch(SQL["inbox_executions"], ids)}
+            boxes = {
+                row["id"]: Inbox(*tuple(row)[1:]) for row in await connection.fetch(self._sql["inbox_executions"], ids)
+            }
             found = list(boxes)
-            requests = await connection.fetch(SQL["inbox_requests"], found)
-            messages = await connection.fetch(SQL["inbox_messages"], found)
-            children = await connection.fetch(SQL["inbox_children"], found)
+            requests = await connection.fetch(self._sql["inbox_requests"], found)
+            messages = await connection.fetch(self._sql["inbox_messages"], found)
+            children = await connection.fetch(self._sql["inbox_children"], found)
         for request in read_records(Request, requests):
             boxes[request.execution_id].requests.append(request)
         for message in read_records(Message, messages):
@@ -333,14 +372,14 @@ class PostgresStore(PostgresMoves):
     async def _settle(self, id: str) -> Receipt:
         async with self._pool.connection() as connection, connection.transaction():
             # Locked first, so that the next statement sees the requests of a commit that this one waited for.
-            await connection.fetch(SQL["lock_family"], id)
-            return _receipt(id, await connection.fetchval(SQL["deliver_settle"], id))
+            await connection.fetch(self._sql["lock_family"], id)
+            return _receipt(id, await connection.fetchval(self._sql["deliver_settle"], id))
 
     async def _cut(self, cut: Cut) -> Receipt:
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.fetch(SQL["lock_family"], cut.execution_id)
+            await connection.fetch(self._sql["lock_family"], cut.execution_id)
             values = (*cut.entry, cut.fence, cut.from_seq, cut.checksum)
-            return _receipt(cut.execution_id, await connection.fetchval(SQL["deliver_cut"], *values))
+            return _receipt(cut.execution_id, await connection.fetchval(self._sql["deliver_cut"], *values))
 
     # Somebody's own transactions --------------------------------------------------------------------
 
@@ -363,8 +402,8 @@ class PostgresStore(PostgresMoves):
 
     async def prune(self, ids: Sequence[str]) -> list[str]:
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.fetch(SQL["lock_families"], ids)
-            removed = {row["id"] for row in await connection.fetch(SQL["prune"], ids)}
+            await connection.fetch(self._sql["lock_families"], ids)
+            removed = {row["id"] for row in await connection.fetch(self._sql["prune"], ids)}
         return [id for id in dict.fromkeys(ids) if id in removed]
 
     async def put_schedule(self, schedule: Schedule) -> None:
@@ -446,7 +485,7 @@ class PostgresStore(PostgresMoves):
         return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
 
     async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Sequence[Any]:
-        statement, parameters = numbered(composed(SQL, name, names), values)
+        statement, parameters = numbered(composed(self._sql, name, names), values)
         async with self._pool.connection() as connection:
             rows: Sequence[Any]
             if self._address.pooled:  # prepared anew each time

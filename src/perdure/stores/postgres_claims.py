@@ -6,7 +6,7 @@ looked at again, and what `perdure.limits.admit` allows is taken.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from perdure.clock import from_datetime
 from perdure.limits import Place, admit
 from perdure.records import Execution, Limit
 from perdure.stores.columns import read_records
-from perdure.stores.postgres_sessions import SQL, Pool
+from perdure.stores.postgres_sessions import Pool
 
 MOST_WAITING = 1000  # of a limited queue, the first ones are judged
 
@@ -43,34 +43,36 @@ class Wanted:
 
 async def claim_judged(pool: Pool, wanted: Wanted) -> list[Execution]:
     """What may be taken of these queues, by priority and age over all of them."""
+    sql = pool.sql
     async with pool.connection() as connection:
-        look = _Look(connection, wanted)
+        look = _Look(connection, sql, wanted)
         if not any(await look.choose()):
             return []
         async with connection.transaction():
-            await _lock(connection, [limit.queue for limit in wanted.limits])
+            await _lock(connection, sql, [limit.queue for limit in wanted.limits])
             free, ids = await look.choose()
             rows: list[Any] = []
             if ids:
-                rows += await connection.fetch(SQL["claim_these"], wanted.worker, wanted.epoch, ids)
+                rows += await connection.fetch(sql["claim_these"], wanted.worker, wanted.epoch, ids)
             if free:
                 part = replace(wanted, limit=free, queues=look.free_queues)
-                rows += await connection.fetch(SQL["claim"], *part.parameters())
+                rows += await connection.fetch(sql["claim"], *part.parameters())
     taken = read_records(Execution, rows)
     return sorted(taken, key=lambda row: (-row.priority, row.created_at, row.id))
 
 
-async def _lock(connection: Any, queues: Sequence[str]) -> None:
-    if len(await connection.fetch(SQL["lock_queues"], queues)) < len(queues):
-        await connection.execute(SQL["make_queues"], queues)
-        await connection.fetch(SQL["lock_queues"], queues)
+async def _lock(connection: Any, sql: Mapping[str, str], queues: Sequence[str]) -> None:
+    if len(await connection.fetch(sql["lock_queues"], queues)) < len(queues):
+        await connection.execute(sql["make_queues"], queues)
+        await connection.fetch(sql["lock_queues"], queues)
 
 
 class _Look:
     """What a claim would take, as its connection sees it now."""
 
-    def __init__(self, connection: Any, wanted: Wanted) -> None:
+    def __init__(self, connection: Any, sql: Mapping[str, str], wanted: Wanted) -> None:
         self._connection = connection
+        self._sql = sql
         self._wanted = wanted
         limited = {limit.queue for limit in wanted.limits}
         self.free_queues = sorted(set(wanted.queues) - limited)
@@ -93,7 +95,7 @@ class _Look:
     async def _claimable(self, queues: Sequence[str], limit: int) -> list[Any]:
         wanted = self._wanted
         name = "claimable_suspects" if wanted.crashed else "claimable"
-        rows: list[Any] = await self._connection.fetch(SQL[name], *wanted.columns(), queues, wanted.build, limit)
+        rows: list[Any] = await self._connection.fetch(self._sql[name], *wanted.columns(), queues, wanted.build, limit)
         return rows
 
     async def _admitted(self, limit: Limit) -> list[Any]:
@@ -101,11 +103,11 @@ class _Look:
         if not waiting:
             return []
         ahead = {row["id"] for row in waiting}  # those of the dead run no more
-        running = _places(await self._connection.fetch(SQL["running_places"], limit.queue))
+        running = _places(await self._connection.fetch(self._sql["running_places"], limit.queue))
         recent: list[Place] = []
         if limit.starts is not None:
             most = limit.starts if limit.per is None else None
-            recent = _places(await self._connection.fetch(SQL["recent_places"], limit.queue, limit.window, most))
+            recent = _places(await self._connection.fetch(self._sql["recent_places"], limit.queue, limit.window, most))
         running = [place for place in running if place.id not in ahead]
         admitted = set(admit(limit, running, recent, _places(waiting)))
         return [row for row in waiting if row["id"] in admitted]

@@ -18,6 +18,7 @@ from perdure.errors import (
     SchemaVersionError,
     StoreUnavailableError,
 )
+from perdure.stores.reaching import network_reason
 
 # Whatever these raise is answered here; all else is a defect and passes.
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
@@ -31,7 +32,7 @@ _DAMAGED = ("XX001", "XX002")
 _REASONS = {
     "28000": "the login was refused",
     "28P01": "the password is wrong, or missing",
-    "3D000": "there is no such database; create it first",
+    "3D000": "there is no such database: `perdure db init --create` makes it",
     "42501": "this user lacks the rights",
     "25006": "this server is read-only: a standby, or set so",
     "53100": "the disk is full",
@@ -100,7 +101,7 @@ def _code(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return _REASONS.get(_code(error)) or _says(error)
+    return _REASONS.get(_code(error)) or network_reason(error) or _says(error)
 
 
 def _says(error: BaseException) -> str:

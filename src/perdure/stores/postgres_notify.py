@@ -15,7 +15,7 @@ from perdure.errors import PerdureError
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS
 from perdure.stores.postgres_presence import is_direct
-from perdure.stores.postgres_sessions import SQL, Gate, Pool, connect
+from perdure.stores.postgres_sessions import Gate, Pool, connect
 
 APART = 0.01
 """Seconds between two hints of one process."""
@@ -85,7 +85,7 @@ class Listener:
             connection: Any = None
             try:
                 connection = await self._gate.attempt(lambda: connect(self._address))
-                if not await is_direct(connection):
+                if not await is_direct(connection, self._address):
                     return
                 await self._hear(connection)
             except (PerdureError, *DRIVER_ERRORS):
@@ -99,8 +99,8 @@ class Listener:
         """Until the connection ends."""
         over = asyncio.Event()
         connection.add_termination_listener(lambda connection: over.set())
-        await connection.fetch(SQL["prepare_presence"], "0")
-        channel = await connection.fetchval(SQL["channel"])
+        await connection.fetch(self._address.sql["prepare_presence"], "0")
+        channel = await connection.fetchval(self._address.sql["channel"])
         if channel is not None:
             await connection.add_listener(channel, self._hears)
             self._heard()  # what was told before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perdure.clock import from_datetime
@@ -12,7 +12,7 @@ from perdure.store import Same
 from perdure.stores import outgoing
 from perdure.stores.columns import read_records
 from perdure.stores.postgres_columns import pack_records
-from perdure.stores.postgres_sessions import SQL, Pool
+from perdure.stores.postgres_sessions import Pool
 
 DONE = (Verdict.OK, Verdict.REPEAT)
 
@@ -22,6 +22,7 @@ class PostgresOutbox:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._sql = pool.sql
 
     async def waits(self) -> list[int]:
         return [row["id"] for row in await self._pool.rows("outbox_waits", outgoing.BATCH)]
@@ -34,28 +35,28 @@ class PostgresOutbox:
 
     async def fold(self, limit: int, same: Same, only: int | None) -> list[Folded]:
         async with self._pool.connection() as connection, connection.transaction():
-            rows = list(map(_row, await connection.fetch(SQL["outbox_next"], limit, only)))
+            rows = list(map(_row, await connection.fetch(self._sql["outbox_next"], limit, only)))
             if rows:
-                rows = await _in_turn(connection, rows)
-            verdicts = await _start(connection, rows, same)
+                rows = await _in_turn(connection, self._sql, rows)
+            verdicts = await _start(connection, self._sql, rows, same)
             for row in sorted(rows, key=lambda row: (row.execution_id, row.id)):
                 if row.kind == outgoing.MESSAGE:
-                    verdicts[row.id] = await _post(connection, row)
+                    verdicts[row.id] = await _post(connection, self._sql, row)
             done = [id for id, verdict in verdicts.items() if verdict in DONE]
             if done:
-                await connection.execute(SQL["outbox_delivered"], done)
+                await connection.execute(self._sql["outbox_delivered"], done)
             folded = [_judged(row, verdicts[row.id]) for row in rows]
             for row, verdict in folded:
                 if verdict not in DONE:
-                    await connection.execute(SQL["outbox_refused"], row.id, row.refused)
+                    await connection.execute(self._sql["outbox_refused"], row.id, row.refused)
         return folded
 
     async def refuse(self, id: int, error: PerdureError) -> list[Folded]:
         async with self._pool.connection() as connection, connection.transaction():
-            rows = map(_row, await connection.fetch(SQL["outbox_next"], 1, id))
+            rows = map(_row, await connection.fetch(self._sql["outbox_next"], 1, id))
             folded = [outgoing.refuse(row, Verdict.GONE, error) for row in rows]
             for row, _ in folded:
-                await connection.execute(SQL["outbox_refused"], row.id, row.refused)
+                await connection.execute(self._sql["outbox_refused"], row.id, row.refused)
         return folded
 
 
@@ -64,22 +65,22 @@ def _row(row: Any) -> Outgoing:
     return Outgoing(*values, from_datetime(row["created_at"]))
 
 
-async def _in_turn(connection: Any, rows: list[Outgoing]) -> list[Outgoing]:
+async def _in_turn(connection: Any, sql: Mapping[str, str], rows: list[Outgoing]) -> list[Outgoing]:
     """Without what would come too early: another worker holds an earlier row of the same execution."""
     values = [row.execution_id for row in rows], rows[-1].id, [row.id for row in rows]
-    behind = {found["execution_id"] for found in await connection.fetch(SQL["outbox_behind"], *values)}
+    behind = {found["execution_id"] for found in await connection.fetch(sql["outbox_behind"], *values)}
     return [row for row in rows if row.execution_id not in behind]
 
 
-async def _start(connection: Any, rows: Sequence[Outgoing], same: Same) -> dict[int, Verdict]:
+async def _start(connection: Any, sql: Mapping[str, str], rows: Sequence[Outgoing], same: Same) -> dict[int, Verdict]:
     starts = {row.id: outgoing.read_start(row) for row in rows if row.kind == outgoing.START}
     if not starts:
         return {}
     first = {execution.id: execution for execution, _ in reversed(starts.values())}
-    new = {row["id"] for row in await connection.fetch(SQL["outbox_starts"], pack_records(list(first.values())))}
+    new = {row["id"] for row in await connection.fetch(sql["outbox_starts"], pack_records(list(first.values())))}
     others = [execution.id for execution, _ in starts.values()]
     # A statement of its own: it sees what the one before has waited for.
-    there = {row.id: row for row in read_records(Execution, await connection.fetch(SQL["get_executions"], others))}
+    there = {row.id: row for row in read_records(Execution, await connection.fetch(sql["get_executions"], others))}
     verdicts = {}
     for id, (wanted, any_input) in starts.items():
         if wanted.id in new:
@@ -90,13 +91,13 @@ async def _start(connection: Any, rows: Sequence[Outgoing], same: Same) -> dict[
     return verdicts
 
 
-async def _post(connection: Any, row: Outgoing) -> Verdict:
+async def _post(connection: Any, sql: Mapping[str, str], row: Outgoing) -> Verdict:
     message = outgoing.read_message(row)
     content = message.name, message.value, message.checksum, message.sent_by
-    verdict = await connection.fetchval(SQL["deliver_message"], message.id, message.execution_id, *content)
+    verdict = await connection.fetchval(sql["deliver_message"], message.id, message.execution_id, *content)
     if verdict is None:
         return Verdict.GONE
-    if verdict == Verdict.ENDED and await connection.fetchval(SQL["has_message"], message.id):
+    if verdict == Verdict.ENDED and await connection.fetchval(sql["has_message"], message.id):
         return Verdict.REPEAT
     return Verdict(verdict)
 

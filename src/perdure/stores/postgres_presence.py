@@ -10,7 +10,7 @@ import asyncpg
 from perdure.stores.attendance import Attendance, Watchpost
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS
-from perdure.stores.postgres_sessions import SQL, Gate, connect, in_words
+from perdure.stores.postgres_sessions import Gate, connect, in_words
 from perdure.stores.sockets import local_port
 
 ANSWER = 5.0
@@ -29,9 +29,9 @@ def attendance(address: Address) -> Attendance:
     return Attendance(enter)
 
 
-async def is_direct(connection: Any) -> bool:
+async def is_direct(connection: Any, address: Address) -> bool:
     """Nothing stands between this connection and its server: each knows the other by the same numbers."""
-    route = await connection.fetchrow(SQL["route"], timeout=ANSWER)
+    route = await connection.fetchrow(address.sql["route"], timeout=ANSWER)
     own = local_port(connection._transport.get_extra_info("sockname"))
     return bool(route["pid"] == connection.get_server_pid() and route["port"] == own)
 
@@ -50,7 +50,7 @@ class PostgresPost:
         if self._address.pooled:
             return False
         try:
-            return await is_direct(self._connection)
+            return await is_direct(self._connection, self._address)
         except DRIVER_ERRORS as error:
             raise in_words(self._address, error) from error
 
@@ -73,7 +73,7 @@ class PostgresPost:
     async def wait_for(self, worker: int, seconds: float) -> bool:
         await self._prepare(seconds)
         try:
-            await self._connection.fetch(SQL["await_presence"], worker, timeout=seconds + ANSWER)
+            await self._connection.fetch(self._address.sql["await_presence"], worker, timeout=seconds + ANSWER)
         except asyncpg.LockNotAvailableError:
             return False
         except DRIVER_ERRORS as error:
@@ -88,7 +88,7 @@ class PostgresPost:
 
     async def _rows(self, name: str, *values: object, timeout: float) -> list[Any]:
         try:
-            rows: list[Any] = await self._connection.fetch(SQL[name], *values, timeout=timeout)
+            rows: list[Any] = await self._connection.fetch(self._address.sql[name], *values, timeout=timeout)
             return rows
         except DRIVER_ERRORS as error:
             raise in_words(self._address, error) from error

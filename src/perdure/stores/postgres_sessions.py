@@ -18,24 +18,8 @@ from perdure.errors import PerdureError, StoreUnavailableError
 from perdure.stores.gate import Gate as AnyGate
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_error
-from perdure.stores.queries import load_queries
 from perdure.stores.sockets import keep_alive
 
-SQL = {
-    name: statement
-    for part in (
-        "postgres",
-        "postgres_claims",
-        "postgres_commits",
-        "postgres_lists",
-        "postgres_moves",
-        "postgres_notify",
-        "postgres_outbox",
-        "postgres_presence",
-        "postgres_reads",
-    )
-    for name, statement in load_queries(part).items()
-}
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
 OLDEST_SERVER = 12
@@ -54,11 +38,18 @@ def in_words(address: Address, error: BaseException) -> PerdureError:
     return type(found)(address.hide(str(found)))
 
 
+class _PoolerFoundError(Exception):
+    """A pooler is in between, of which nobody had said anything: connect again, in its way."""
+
+
 async def connect(address: Address) -> Any:
     """A connection with the settings that the rules rest on. Raises the driver's errors."""
     connection = await asyncpg.connect(**connection_options(address), timeout=address.connect_seconds)
     try:
         await prepare(address, connection)
+    except _PoolerFoundError:
+        connection.terminate()
+        return await connect(address)
     except BaseException:
         connection.terminate()
         raise
@@ -72,9 +63,30 @@ async def prepare(address: Address, connection: Any) -> None:
         raise StoreUnavailableError(
             f"{address.shown} is PostgreSQL {version.major}; Perdure needs {OLDEST_SERVER} or newer"
         )
+    await _look(address, connection)
     if not address.pooled:
-        await connection.fetchrow(SQL["prepare_session"])
+        await connection.fetchrow(address.sql["prepare_session"])
     keep_alive(connection._transport.get_extra_info("socket"))
+
+
+async def _look(address: Address, connection: Any) -> None:
+    """What the first session tells. Behind a pooler, another process serves us than the one that greeted us."""
+    known = address.pooled
+    if known is False or address.lazy is not None:
+        return
+    try:
+        async with pinned(address, connection):
+            seen = await connection.fetchrow(address.sql["look"])
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        if known:
+            raise
+        seen = None  # statements that others prepared here, or none of ours: sessions are shared out
+    if seen is not None:
+        address.lazy = seen["lazy"]
+    if known is None:
+        address.pooled = seen is None or seen["process"] != connection.get_server_pid()
+        if address.pooled:
+            raise _PoolerFoundError
 
 
 def connection_options(address: Address) -> dict[str, Any]:
@@ -88,10 +100,15 @@ def connection_options(address: Address) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def pinned(address: Address, connection: Any) -> AsyncIterator[None]:
-    """Behind a pooler a statement and its preparation meet one server only inside a transaction."""
-    if address.pooled and not connection.is_in_transaction():
-        async with connection.transaction():
+async def pinned(address: Address, connection: Any, foreign: bool = False) -> AsyncIterator[None]:
+    """Behind a pooler a statement and its preparation meet one server only inside a transaction.
+
+    `foreign`: the session is somebody else's, with settings that are not ours.
+    """
+    if (address.pooled or foreign) and not connection.is_in_transaction():
+        async with connection.transaction(isolation="read_committed"):
+            if address.lazy:
+                await connection.fetchval(address.sql["prepare_transaction"])
             yield
     else:
         yield
@@ -106,10 +123,13 @@ class Pool:
         self._given = given
         self._size = size
         self._pool: Any = given
+        self.sql = address.sql
 
     async def open(self) -> None:
         if self._pool is None:
             self._pool = await self._gate.attempt(self._create)
+        elif self._address.pooled is None:
+            await _close(await self._gate.attempt(lambda: connect(self._address)))  # it looks
 
     async def _create(self) -> Any:
         return await asyncpg.create_pool(
@@ -133,12 +153,9 @@ class Pool:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """A connection for a while. The driver's errors leave the block as Perdure's."""
-        pool = self._pool
-        if pool is None:
-            raise StoreUnavailableError(f"{self._address.shown} is not open")
-        connection = await self._gate.attempt(pool.acquire)
+        pool, connection = await self._gate.attempt(self._acquire)
         try:
-            async with pinned(self._address, connection):
+            async with pinned(self._address, connection, pool is self._given):
                 yield connection
         except DRIVER_ERRORS as error:
             if is_elsewhere(error):
@@ -148,16 +165,27 @@ class Pool:
             with suppress(*DRIVER_ERRORS):
                 await pool.release(connection)
 
+    async def _acquire(self) -> tuple[Any, Any]:
+        """A connection, and the pool that it is of."""
+        pool = self._pool
+        if pool is None:
+            raise StoreUnavailableError(f"{self._address.shown} is not open")
+        try:
+            return pool, await pool.acquire()
+        except _PoolerFoundError:
+            self._pool = pool = await self._create()  # the first one's way is another, and it holds nothing yet
+            return pool, await pool.acquire()
+
     async def rows(self, name: str, *values: object) -> list[Any]:
         """The rows of a named statement."""
         async with self.connection() as connection:
-            rows: list[Any] = await connection.fetch(SQL[name], *values)
+            rows: list[Any] = await connection.fetch(self.sql[name], *values)
             return rows
 
     async def value(self, name: str, *values: object) -> Any:
         """The first column of the first row, or None."""
         async with self.connection() as connection:
-            return await connection.fetchval(SQL[name], *values)
+            return await connection.fetchval(self.sql[name], *values)
 
 
 async def _keep_settings(connection: Any) -> None:
@@ -186,8 +214,8 @@ class CommitSession:
         connection = await connect(self._address)
         try:
             if not self._address.pooled:
-                await connection.fetchrow(SQL["prepare_commits"])
-                self._prepared = {name: await connection.prepare(SQL[name]) for name in self.NAMES}
+                await connection.fetchrow(self._address.sql["prepare_commits"])
+                self._prepared = {name: await connection.prepare(self._address.sql[name]) for name in self.NAMES}
         except BaseException:
             connection.terminate()
             raise
@@ -198,7 +226,7 @@ class CommitSession:
         if not self._address.pooled:
             return await self._prepared[name].fetchrow(*values)
         async with pinned(self._address, self.connection):
-            return await self.connection.fetchrow(SQL[name], *values)
+            return await self.connection.fetchrow(self._address.sql[name], *values)
 
     def drop(self) -> None:
         """Give a connection up that may be broken."""
@@ -258,7 +286,7 @@ class _HeartbeatSession:
                 self._connection = await self._gate.attempt(self._connect)
             try:
                 async with pinned(self._address, self._connection):
-                    return await self._connection.fetchrow(SQL[name], *values, timeout=timeout)
+                    return await self._connection.fetchrow(self._address.sql[name], *values, timeout=timeout)
             except DRIVER_ERRORS as error:
                 self.terminate()
                 raise in_words(self._address, error) from error
@@ -266,7 +294,7 @@ class _HeartbeatSession:
     async def _connect(self) -> Any:
         connection = await connect(self._address)
         if not self._address.pooled:
-            await connection.fetchrow(SQL["prepare_heartbeats"])
+            await connection.fetchrow(self._address.sql["prepare_heartbeats"])
         # Nobody tells this store that the heartbeats' loop ends; but a loop that ends closes its generators.
         self._keeper = _closed_with_loop(connection)
         await anext(self._keeper)

@@ -12,7 +12,7 @@ from perdure.records import Batch, Verdicts
 from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_errors import DRIVER_ERRORS, sort_commit_error
-from perdure.stores.postgres_sessions import CLOSE_SECONDS, SQL, Gate, connection_options, in_words
+from perdure.stores.postgres_sessions import CLOSE_SECONDS, Gate, connection_options, in_words
 
 MOST = 10
 """Transactions open at once in one process; more wait."""
@@ -35,7 +35,7 @@ class Transactions:
         try:
             await transaction.start()
             limit = f"{round(seconds * 1000)}ms"
-            await connection.execute(SQL["limit_transaction"], limit)
+            await connection.execute(self._address.sql["limit_transaction"], limit)
         except DRIVER_ERRORS as error:
             connection.terminate()
             await pool.release(connection)
@@ -80,7 +80,7 @@ class PostgresTransaction:
         name, values = statement_of(batch)
         assert name is not None  # it creates nothing that it changes
         try:
-            verdicts = verdicts_of(batch, await connection.fetchrow(SQL[name], *values))
+            verdicts = verdicts_of(batch, await connection.fetchrow(self._address.sql[name], *values))
         except asyncpg.InFailedSQLTransactionError as error:
             raise PerdureError(
                 "a statement in the body of a transactional step failed, and its transaction with it: a body must let"

@@ -24,23 +24,19 @@ _STATEMENT_END = re.compile(r";[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered step of the schema. `text` is the whole file."""
+    """One numbered step of the schema. `text` is the whole file, `tables` are those that it makes."""
 
     version: int
     name: str
     oldest_writer: int
     text: str
+    tables: frozenset[str]
 
     @property
     def statements(self) -> list[str]:
         """Its statements, one by one, with the comments that stand before each."""
         parts = (part.strip() for part in _STATEMENT_END.split(self.text))
         return [part for part in parts if any(not line.startswith("--") for line in part.splitlines())]
-
-    @property
-    def tables(self) -> set[str]:
-        """The tables that it makes."""
-        return set(_TABLE.findall(self.text))
 
 
 @cache
@@ -53,7 +49,8 @@ def load_migrations(dialect: str) -> tuple[Migration, ...]:
             writer = _OLDEST_WRITER.search(text)
             if writer is None:
                 raise ValueError(f"{dialect}/{file.name} does not say its oldest writer")
-            found.append(Migration(int(match[1]), match[2], int(writer[1]), text))
+            tables = frozenset(_TABLE.findall(text))
+            found.append(Migration(int(match[1]), match[2], int(writer[1]), text, tables))
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise ValueError(f"the migrations of {dialect} are not numbered from 1 without a gap")

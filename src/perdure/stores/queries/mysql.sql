@@ -462,6 +462,10 @@ where t.table_schema = database() and t.table_name in %(names)s;
 -- The newest migration applied, and the oldest library that may write here.
 select version, oldest_writer from schema_versions where version < 1000000000 order by version desc limit 1;
 
+-- name: is_unused
+-- Nobody has worked here yet.
+select not exists (select 1 from workers) and not exists (select 1 from workflow_executions);
+
 -- name: record_migration
 -- A migration was applied.
 insert into schema_versions (version, applied_at, oldest_writer)

@@ -464,6 +464,14 @@ delete from schedules where name = $1 returning true;
 -- When the next parked or delayed execution is due.
 select min(wake_at) from workflow_executions where status in ('pending', 'waiting') and wake_at is not null;
 
+-- name: look
+-- Which process serves us, and whether this database acknowledges commits before they are durable.
+select pg_backend_pid() as process, current_setting('synchronous_commit') = 'off' as lazy;
+
+-- name: prepare_transaction
+-- What is acknowledged is durable, whatever the database's own setting is; for one transaction.
+select set_config('synchronous_commit', 'on', true);
+
 -- name: prepare_session
 -- Settings that the rules here rest on, whatever the database's own are. All here is found by some index: plans made
 -- while tables are small, or before they were analyzed, must stay right when they have grown.
@@ -487,12 +495,18 @@ select set_config('synchronous_commit', 'off', false);
 
 -- name: lock_schema
 -- One migrates at a time; the others wait here until its transaction ends.
-select pg_advisory_xact_lock(hashtextextended('perdure schema ' || current_schema(), 0));
+select pg_advisory_xact_lock(hashtextextended('perdure schema ' || coalesce(current_schema(), ''), 0));
+
+-- name: find_schema
+-- Is there a schema of this name?
+select exists (select from pg_namespace where nspname = current_schema());
 
 -- name: find_tables
 -- Which of these tables are in the schema where new ones would be made.
 select c.relname from pg_class c
-where c.relname = any($1::name[]) and c.relkind in ('r', 'p') and c.relnamespace = current_schema()::regnamespace;
+where c.relname = any($1::name[])
+    and c.relkind in ('r', 'p')
+    and c.relnamespace = (select n.oid from pg_namespace n where n.nspname = current_schema());
 
 -- name: schema_version
 -- The newest migration applied, and the oldest library that may write here.
