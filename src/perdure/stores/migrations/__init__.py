@@ -30,7 +30,7 @@ class Migration:
     name: str
     oldest_writer: int
     text: str
-    tables: frozenset[str]
+    tables: frozenset[str] = frozenset()
 
     @property
     def statements(self) -> list[str]:
