@@ -32,6 +32,12 @@ TURN = 0.002
 ALONE = 3
 """After so many deaths in a row an execution runs alone. Twice in a row a machine may die, with all that was on it."""
 
+DOUBT = 40_000_000
+"""Microseconds for which a claim without an answer may still be carried out by the server."""
+
+OWN = 30_000_000
+"""Microseconds after which a worker with nothing to run compares all the same what the store says is its own."""
+
 SUSPECT = 1_000_000
 """Microseconds between two looks for suspects."""
 
@@ -42,7 +48,9 @@ class Claims:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.loading: set[str] = set()
-        self.doubtful: set[str] = set()
+        self._orphans: set[str] = set()  # ours by the store's word, and unknown here, when last compared
+        self._doubt_until = 0  # microseconds
+        self._compared_at = 0
         self._suspect: str | None = None
         self._held: Execution | None = None  # the suspect, until everything else has left
         self._suspected_at = 0  # microseconds: when suspects were last looked for
@@ -95,13 +103,23 @@ class Claims:
                 crashed=crashed,
             )
         except StoreUnavailableError:
-            self.doubtful.add("")  # the claim may have happened: compare with what the store says is ours
+            self._doubt()  # the claim may have happened, or happen later
             raise
+
+    def _doubt(self) -> None:
+        """Something may be ours without our knowing it."""
+        self._doubt_until = self.worker.clock.now() + DOUBT
+
+    def is_in_doubt(self) -> bool:
+        """Is it time to compare what the store says is ours with what is here, even if nothing runs?"""
+        now = self.worker.clock.now()
+        return bool(self._orphans) or now < self._doubt_until or now - self._compared_at >= OWN
 
     async def look_at_own(self) -> None:
         """Read what came for the executions that run here, and find those that are ours without our knowing it."""
         worker = self.worker
         owned = await worker.store.nudged(worker.record.id)
+        self._compared_at = worker.clock.now()
         for execution_id, run in list(worker.runs.items()):
             nudges = owned.get(execution_id)
             if nudges is not None and nudges != run.nudges and not run.ended:
@@ -109,8 +127,8 @@ class Claims:
         # Owned here by the store's word, and in nobody's memory: a claim whose answer was lost.
         busy = worker.runs.keys() | worker.creating | self.loading | {self._suspect}
         orphans = {i for i in owned if i not in busy}
-        sure = [i for i in orphans if i in self.doubtful]
-        self.doubtful = orphans
+        sure = [i for i in orphans if i in self._orphans]
+        self._orphans = orphans
         if sure:
             rows = await worker.store.get(sure)
             mine = [r for r in rows.values() if r.owner == worker.record.id and r.status == Status.RUNNING]
@@ -200,7 +218,7 @@ class Claims:
                 self.loading.discard(row.id)
                 if worker.registered and row.owner == worker.record.id:
                     if row.id in worker.runs:  # it is about to leave, and was claimed again: take it up after that
-                        self.doubtful.add(row.id)
+                        self._doubt()
                     else:
                         self._begin(row, journals.get(row.id, []), inboxes.get(row.id))
                 if perf_counter() > end:

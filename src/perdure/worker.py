@@ -492,7 +492,7 @@ class Worker:
                     sight = None  # there is more to claim now
                     self.claims.look_for_suspects()
                     logger.warning("worker %s was declared dead by worker %s: taking over what it ran", suspect, worker)
-            if self.runs or self.claims.doubtful:
+            if self.runs or self.claims.is_in_doubt():
                 await self.claims.look_at_own()
             if self.outbox is not None and outgoing:
                 sight = None

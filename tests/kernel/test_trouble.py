@@ -216,3 +216,40 @@ async def test_odd_times_and_sizes_harm_nobody_else() -> None:
         assert outcomes[3] == Completed(1)
         assert isinstance(outcomes[0], Failed) and isinstance(outcomes[0].error, ValueError)
         assert isinstance(outcomes[2], Failed) and isinstance(outcomes[2].error, MemoryError)
+
+
+class LateStore(MemoryStore):
+    """A store whose server carries a claim out long after it was given up: after `looks` looks at who owns what."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+        self.late: tuple[Any, Any] | None = None
+
+    async def claim(self, *args: Any, **kwargs: Any) -> Any:
+        if self.late is None and not kwargs["crashed"]:
+            self.late = args, kwargs
+            raise StoreUnavailableError("the answer was lost")
+        return [] if self.looks > 0 else await super().claim(*args, **kwargs)
+
+    async def nudged(self, worker: int) -> dict[str, int]:
+        owned = await super().nudged(worker)
+        if self.late is not None:
+            self.looks -= 1
+            if self.looks == 0:
+                args, kwargs = self.late
+                await super().claim(*args, **kwargs)
+        return owned
+
+
+@workflow(name="claimed_late")
+async def claimed_late() -> str:
+    return "done"
+
+
+async def test_a_claim_that_the_server_carries_out_after_it_was_given_up_is_found() -> None:
+    store = LateStore(looks=5)
+    async with Engine(store, worker=False) as client, Engine(store, workflows=[claimed_late], poll=0.01):
+        handle = await client.start(claimed_late.options(execution_id="late"))
+        assert await handle.result() == "done"
+    assert store.looks <= 0
