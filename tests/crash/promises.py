@@ -144,7 +144,14 @@ def _entered(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
         idempotency[line.execution, line.key].add(line.idempotency)
     yield from (f"I3: one idempotency key for {places}" for places in keys.values() if len(places) > 1)
     yield from (f"I3: {place} had {len(made)} idempotency keys" for place, made in idempotency.items() if len(made) > 1)
-    effects = Counter((line.execution, line.key) for line in lines if line.what == EFFECT)
+    effects: Counter[tuple[str, str]] = Counter()
+    newest: dict[tuple[str, str], int] = {}
+    for line in lines:
+        place = line.execution, line.key
+        # A worker that was stopped and overtaken may wake up inside of a body: no store can hold that back.
+        if line.what == EFFECT and line.fence >= newest.get(place, 0):
+            effects[place] += 1
+            newest[place] = line.fence
     yield from (f"U4: {place} is once-only and took place {n} times" for place, n in effects.items() if n > 1)
 
 
