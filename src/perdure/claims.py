@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from perdure import beginnings
 from perdure.endings import CRASHES, crash_loop
 from perdure.errors import DecodeError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
@@ -237,6 +238,6 @@ class Claims:
         if isinstance(journal, PerdureError):
             run = Run(worker, row, workflow)
             worker.runs[row.id] = run
-            run.block_unread(journal)
+            beginnings.block_unread(run, journal)
             return
         worker.adopt(row, workflow, journal, inbox)

@@ -12,27 +12,16 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from perdure import alarms, bodies, budgets, endings, errands, streams, transactional, waits
-from perdure.codec import CODEC, checksum, decode_error
-from perdure.context import Info
-from perdure.errors import DecodeError, LeaseLostError, PerdureError
-from perdure.journal import (
-    ATTEMPT,
-    INTENT,
-    NOTE,
-    RECEIVE,
-    RESTART,
-    Journal,
-    fold,
-    forget_failures,
-)
+from perdure import alarms, beginnings, bodies, budgets, endings, errands, streams, transactional, waits
+from perdure.codec import checksum, decode_error
+from perdure.errors import LeaseLostError, PerdureError
+from perdure.journal import ATTEMPT, INTENT, RECEIVE, RESTART, Journal, forget_failures
 from perdure.loop import Timer
 from perdure.nested import nested
 from perdure.packing import BASE_LEAST, pack_pair
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
-from perdure.sealing import SEALED
-from perdure.sequencer import Sequencer, within
+from perdure.sequencer import Sequencer
 from perdure.telemetry import step_happening, tell
 from perdure.workflow import Workflow
 
@@ -141,76 +130,7 @@ class Run:
 
     def begin(self, entries: list[Entry], inbox: Inbox | None) -> None:
         """Replay the journal and go on from there."""
-        execution = self.execution
-        attributes: Any = {}
-        try:
-            attributes = CODEC.decode(execution.attributes) if execution.attributes else {}
-            if execution.input.startswith(SEALED):
-                raise DecodeError(f"{self.id} is encrypted, and this engine has no keys (see codec=)")
-            if checksum(execution.input, execution.output, execution.error) != execution.checksum:
-                raise PerdureError(
-                    f"the input of {self.id} is damaged: its checksum does not fit", execution_id=self.id
-                )
-            journal = fold(entries) if entries else None
-            if journal is not None:
-                attributes = journal.attributes_at_first(attributes)
-            self.purse = budgets.purse(self, attributes, journal)
-            args, kwargs = self.workflow.arguments.unbind(execution.input)
-        except PerdureError as error:
-            return self.block_unread(error)
-        except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
-            return self.block_unread(DecodeError(f"what is recorded of {self.id} is damaged: {error!r}"))
-        self.seq = execution.base_seq
-        if journal is not None:
-            self.seq = journal.last_seq
-        self.suspect = execution.crashes >= endings.CRASHES and self.seq <= execution.crash_seq
-        if journal is not None:
-            self.inner = journal.inner
-            self.streaming = dict.fromkeys(journal.streamed, (0, 0))
-            self.forgiven = {key: p.forgiven for key, p in journal.pending.items() if p.forgiven}
-        self._make(journal, attributes)
-        sequencer = self.sequencer
-        if inbox is not None and inbox.wish == "cancel":
-            sequencer.closing = True
-            self.has_children = bool(inbox.children)
-            for request in inbox.requests:
-                if request.status == "open":
-                    self.committer.close_request(request.id, self.id)
-            return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
-        if inbox is not None and inbox.wish == "pause":
-            sequencer.closing = True
-            return endings.pause(self, inbox.wish_reason)
-        coroutine = self.workflow.run(args, kwargs)
-        if self.workflow.options_.timeout is not None:
-            coroutine = within(coroutine, self.workflow.options_.timeout, self.workflow.name)
-        sequencer.start(coroutine, self.worker.loop)
-        fault = sequencer.replay()
-        if fault is not None:
-            return self.block(fault)
-        for note in sequencer.notes:
-            self.write_local(NOTE, note, "null")
-        for entry in sequencer.unused:
-            if entry.kind == RECEIVE:
-                self.committer.free_message(self.id, entry.seq)
-                self.nudges = -1  # so that the next park looks again
-        if inbox is not None:
-            self._look(inbox)
-            for call in sequencer.withdrawn_before:
-                waits.withdrawn_before(self, call)
-        return self.rest()
-
-    def _make(self, journal: Journal | None, attributes: Any) -> None:
-        execution = self.execution
-        self.sequencer = Sequencer(
-            self.id,
-            started_at=execution.created_at if journal is None else journal.began(execution.created_at),
-            journal=journal,
-            write_local=self.write_local,
-            withdrawn=self._withdrawn,
-            info=Info.of(execution, attributes, self.worker.namespace),
-        )
-        self.sequencer.arguments, self.sequencer.secrets = self.workflow.arguments, self.worker.secrets
-        self.sequencer.redaction = self.worker.protection.redaction(self.workflow.options_.redact)
+        beginnings.begin(self, entries, inbox)
 
     # At rest ------------------------------------------------------------------------------------------
 
@@ -456,7 +376,7 @@ class Run:
         journal = Journal(inner=self.inner, pending=self.sequencer.pending)
         forget_failures(journal, body)
 
-    def _withdrawn(self, call: Call) -> None:
+    def withdrawn(self, call: Call) -> None:
         """The code cancelled the await of a call that was under way."""
         if call.spec.kind not in _BODIES:
             return waits.withdraw(self, call)
@@ -478,10 +398,10 @@ class Run:
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
         if self.stopping is None and inbox.wish == "pause":
             return endings.pause(self, inbox.wish_reason)
-        self._look(inbox)
+        self.look(inbox)
         self.rest()
 
-    def _look(self, inbox: Inbox) -> None:
+    def look(self, inbox: Inbox) -> None:
         self.nudges = inbox.nudges
         if self.stopping is None:
             waits.refreshed(self, inbox)
@@ -491,7 +411,7 @@ class Run:
         logger.error("%s: a defect of Perdure", self.id, exc_info=error)
         try:
             if not hasattr(self, "sequencer"):
-                self._make(None, {})
+                beginnings.make(self, None, {})
             self.block(
                 PerdureError(f"Perdure failed at this execution: {type(error).__name__}: {error}", execution_id=self.id)
             )
@@ -509,12 +429,6 @@ class Run:
     def block(self, error: PerdureError) -> None:
         """Only a person can help: nothing is changed but the status."""
         endings.block(self, error)
-
-    def block_unread(self, error: PerdureError) -> None:
-        """It cannot even be begun."""
-        self._make(None, {})
-        self.sequencer.closing = True
-        self.block(error)
 
     def refuse(self, refused: str) -> None:
         """Leave the execution to a worker of another build (`refused`: JSON list of those that do not fit)."""
