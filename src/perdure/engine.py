@@ -408,6 +408,7 @@ class Engine:
         return Engine(
             self.new_store(),
             worker=False,
+            workflows=self._given,
             build=self._given_build,
             codec=self.protection,
             clock=self.clock,

@@ -188,7 +188,7 @@ async def test_where_executions_were_moved_away_nothing_is_opened(place: str, tm
         await engine.run(child, "a lamp")
     target = f"sqlite:///{tmp_path}/target.db"
     await moved(place, target)
-    for engine in (Engine(place, workflows=FLOWS), Engine(place, worker=False)):
+    for engine in (Engine(place, workflows=FLOWS), Engine(place, worker=False, workflows=FLOWS)):
         with pytest.raises(MovedError, match=r"moved to sqlite:///.*target\.db.*nothing was deleted"):
             await engine.__aenter__()
     with pytest.raises(PerdureError, match=r"was moved to .*target\.db"):
@@ -210,7 +210,7 @@ async def test_who_works_in_the_source_is_seen_and_who_only_submits_is_shut_out(
             move = Move(here, there)
             assert len(await move.live_workers()) == 1
             await client.run(child, "a chair")
-    async with Engine(place, worker=False) as client:
+    async with Engine(place, worker=False, workflows=FLOWS) as client:
         await client.start(child.options(execution_id="before"), "a table")
         await move.close_source()
         assert not await move.live_workers()

@@ -26,9 +26,9 @@ NEXT = {"": "connection", "sessions": "schema", "TLS": "schema", "schema": "righ
 @shared
 @with_session
 def check(session: Session) -> int:
-    """Connect, look, write, read and measure; nothing of yours is changed.
+    """Say in words whether this database will do.
 
-    One line each. Warnings are good to know; what failed must be mended, and makes the exit code 1.
+    It connects, looks, writes, reads and measures, a line each; nothing of yours is changed. Warnings are good to know; what failed must be mended, and makes the exit code 1.
     """
     return asyncio.run(_Check(session).run(session.store()))
 
