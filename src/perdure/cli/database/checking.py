@@ -28,7 +28,8 @@ NEXT = {"": "connection", "sessions": "schema", "TLS": "schema", "schema": "righ
 def check(session: Session) -> int:
     """Say in words whether this database will do.
 
-    It connects, looks, writes, reads and measures, a line each; nothing of yours is changed. Warnings are good to know; what failed must be mended, and makes the exit code 1.
+    It connects, looks, writes, reads and measures, a line each; nothing of yours is changed.
+    Warnings are good to know; what failed must be mended, and makes the exit code 1.
     """
     return asyncio.run(_Check(session).run(session.store()))
 

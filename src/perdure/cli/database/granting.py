@@ -18,7 +18,8 @@ from perdure.stores.server import Server
 def grant(session: Session, role: str, dry_run: bool) -> int:
     """Give ROLE the least rights that workers need.
 
-    It prints the statements. The role is there already; on MariaDB and MySQL it is NAME or NAME@HOST. Whoever grants must own the tables.
+    It prints the statements. The role is there already; on MariaDB and MySQL it is NAME or NAME@HOST.
+    Whoever grants must own the tables.
     """
     return asyncio.run(_grant(session, role, dry_run))
 
