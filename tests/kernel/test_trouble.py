@@ -249,7 +249,8 @@ async def claimed_late() -> str:
 
 async def test_a_claim_that_the_server_carries_out_after_it_was_given_up_is_found() -> None:
     store = LateStore(looks=5)
-    async with Engine(store, worker=False) as client, Engine(store, workflows=[claimed_late], poll=0.01):
+    flows = [claimed_late]
+    async with Engine(store, worker=False, workflows=flows) as client, Engine(store, workflows=flows, poll=0.01):
         handle = await client.start(claimed_late.options(execution_id="late"))
         assert await handle.result() == "done"
     assert store.looks <= 0
