@@ -65,7 +65,7 @@ class Claims:
         self.someone_left()  # a hint that was missed
         if sight is not None and not sight.claimable:
             worker.backlog = False
-        while (sight is None or sight.claimable) and (free := worker.soon_free()) > 0:
+        while (sight is None or sight.claimable) and (free := worker.free()) > 0:
             limit = min(free, BATCH)
             rows = await self._claim(limit, crashed=False)
             worker.backlog = len(rows) == limit

@@ -193,8 +193,6 @@ def change(
     run.flush()
     if status is not Status.WAITING:
         run.ended = True
-        if status in ENDED:
-            run.worker.makes_room(run)
     else:
         run.parking = True
     wanted = Change(

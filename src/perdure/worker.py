@@ -111,7 +111,6 @@ class Worker:
         self.threads = ThreadPoolExecutor(max_workers=min(64, max(4, concurrency)), thread_name_prefix="perdure-step")
         self.runs: dict[str, Run] = {}
         self.creating: set[str] = set()
-        self.leaving: set[str] = set()  # ended, and not recorded yet
         self.submitted: set[str] = set()  # recorded as pending from here, not seen claimed yet
         self.tasks: set[asyncio.Task[Any]] = set()
         self.draining = False
@@ -331,24 +330,9 @@ class Worker:
 
     def free(self) -> int:
         """How many more executions may run here now."""
-        if self._takes_none():
+        if self.draining or not self.registered or self.claims.is_alone() or self._stands_by():
             return 0
         return self.concurrency - len(self.runs) - len(self.creating) - len(self.claims.loading)
-
-    def soon_free(self) -> int:
-        """The same, counting those as gone that have ended and whose end is being recorded."""
-        if self._takes_none():
-            return 0
-        return self.free() + len(self.leaving & self.runs.keys())
-
-    def makes_room(self, run: Run) -> None:
-        """It has ended; as soon as that is recorded, another one may run. That one may be claimed meanwhile."""
-        self.leaving.add(run.id)
-        if self.backlog:
-            self.poke()
-
-    def _takes_none(self) -> bool:
-        return self.draining or not self.registered or self.claims.is_alone() or self._stands_by()
 
     def _stands_by(self) -> bool:
         """Does another process run what is in this store? (One at a time does, in a folder of files.)"""
@@ -405,7 +389,6 @@ class Worker:
             return
         run = Run(self, execution, workflow)
         self.runs[execution.id] = run
-        self.leaving.discard(execution.id)
         if self.listeners:
             self.tell(EXECUTION_BEGAN, execution)
         try:
@@ -545,7 +528,6 @@ class Worker:
         """An execution has left this worker's memory, and its row says how."""
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
-        self.leaving.discard(run.id)
         self.claims.someone_left()
         if self.listeners:
             self.tell(EXECUTION_LEFT, run.execution, change.status.value)
