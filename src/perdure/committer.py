@@ -37,9 +37,6 @@ STAY = 0.0005
 OVERLAP = 48, 128
 """While acknowledgements are handed over, half as many entries are worth a batch of their own, within these."""
 
-STARTS = 128
-"""Most executions that one batch starts: the first of a crowd begin while the server takes in the others."""
-
 PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between tries; the last one goes on, at most 5 tries a second."""
 
@@ -225,8 +222,6 @@ class Committer:
             self._postpone(work)
         if len(work.creates) > 1:
             self._postpone_repeats(work)
-            if len(work.creates) > STARTS and not self.inline:
-                self._postpone_starts(work)
         self.tokens += 1
         work.token = f"{self.prefix}{self.tokens}"
         self.batches += 1
@@ -249,15 +244,6 @@ class Committer:
             (self.work.creates if create[0].id in seen else first).append(create)
             seen.add(create[0].id)
         work.creates = first
-
-    def _postpone_starts(self, work: Work) -> None:
-        """Of a crowd of starts the first go into this batch; children always, with what their parents recorded."""
-        kept: list[tuple[Execution, Created]] = []
-        later: list[tuple[Execution, Created]] = []
-        for create in work.creates:
-            (kept if create[0].parent_id is not None or len(kept) < STARTS else later).append(create)
-        work.creates = kept
-        self.work.creates[:0] = later
 
     def _batch(self, work: Work) -> Batch:
         return Batch(
@@ -327,6 +313,9 @@ class Committer:
 
     # Answers --------------------------------------------------------------------------------------------
 
+    def _must_stop(self) -> bool:
+        return self.dead or bool(self.holders)
+
     def _is_stale(self, work: Work) -> bool:
         """Was it sent under an earlier name? Its runs are dropped; what is to be started goes on under the new one."""
         if not work.token or work.token.startswith(self.prefix):
@@ -353,34 +342,27 @@ class Committer:
             self.work.creates[:0] = work.creates  # not recorded: the worker starts them again under a new name
             self._rest()
             return self.lost()
-        least, most = OVERLAP
-        enough = min(most, max(least, len(work.items) // 2))
         for (execution, created), verdict in zip(work.creates, verdicts.creates, strict=True):
             try:
                 created(verdict, None)
             except Exception:
                 logger.exception("%s: a defect of Perdure", execution.id)
-            if len(self.items) + len(self.work.creates) >= enough:
-                self._send_early()
+        least, most = OVERLAP
+        enough = most if self.inline else min(most, max(least, len(work.items) // 2))
         for run, subject, entry in work.items:
             if run is not None:
                 try:
                     run.acknowledged(subject, entry)
                 except Exception as error:
                     run.broken(error)
-                if len(self.items) + len(self.work.changes) >= enough:
-                    self._send_early()
+                if len(self.items) >= enough and not self.inline and self.flight is None and not self._must_stop():
+                    self._send(*self._take())
         for (run, change), verdict in zip(work.changes, verdicts.changes, strict=True):
             try:
                 run.changed(change, verdict)
             except Exception as error:
                 run.broken(error)
         return None
-
-    def _send_early(self) -> None:
-        """Keep the server busy while acknowledgements are being handed over."""
-        if self.flight is None and not self.inline and not self.dead and not self.holders:
-            self._send(*self._take())
 
     def _failed(self, work: Work, error: BaseException) -> None:
         if self._is_stale(work):
