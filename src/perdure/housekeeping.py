@@ -47,8 +47,9 @@ class Housekeeping:
 
     async def end(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            while not self._task.done():  # a driver may turn a cancelling into an error of its own, once
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=1.0)
 
     def look(self) -> None:
         """A schedule has changed."""
