@@ -180,8 +180,9 @@ class Worker:
         """Claim no more, give running bodies their time, release the rest, sign off."""
         self.draining = True
         if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait([self._poller])
+            while not self._poller.done():  # a driver may turn a cancelling into an error of its own, once
+                self._poller.cancel()
+                await asyncio.wait([self._poller], timeout=1.0)
         for run in list(self.runs.values()):
             run.release()
         await self._drained(DRAIN)
