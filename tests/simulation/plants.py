@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure import alarms, bodies, errands, handle, worker
+from perdure import alarms, beginnings, bodies, errands, handle, worker
 from perdure.clock import SECOND
 from perdure.committer import Committer
 from perdure.executor import Run
@@ -194,7 +194,7 @@ def acknowledges_first(patch: Patch) -> None:
 
 def starts_while_replaying(patch: Patch) -> None:
     """Bodies start at each rest of a replay."""
-    make, replay_entry = Run._make, Sequencer._replay_entry
+    make, replay_entry = beginnings.make, Sequencer._replay_entry
     runs: dict[Sequencer, Run] = {}
 
     def making(self: Run, journal: Any, attributes: Any) -> None:
@@ -210,7 +210,7 @@ def starts_while_replaying(patch: Patch) -> None:
         self.new = [c for c in self.new if c.state == OPEN and not (c.spec.kind == "step" and c.args is not None)]
         return replay_entry(self, entry)
 
-    patch.setattr(Run, "_make", making)
+    patch.setattr(beginnings, "make", making)
     patch.setattr(Sequencer, "_replay_entry", entry_of)
 
 
@@ -253,7 +253,7 @@ def retries_blindly(patch: Patch) -> None:
     async def settle(self: Committer, work: Any) -> None:
         await asyncio.sleep(0)
 
-    patch.setattr(Committer, "_settle", settle)
+    patch.setattr(Committer, "settle", settle)
 
 
 def gives_up_blindly(patch: Patch) -> None:
@@ -263,7 +263,7 @@ def gives_up_blindly(patch: Patch) -> None:
         await asyncio.sleep(0)
         return Verdicts(True, [Verdict.OK] * len(work.creates), [Verdict.OK] * len(work.changes))
 
-    patch.setattr(Committer, "_settle", settle)
+    patch.setattr(Committer, "settle", settle)
 
 
 def cancels_too_soon(patch: Patch) -> None:
