@@ -29,7 +29,7 @@ class Watchpost(Protocol):
     """A session with a server, for holding or watching. It raises `PerdureError`, and is then given up."""
 
     async def is_direct(self) -> bool:
-        """Does this session end where the process does? Not so through a pooler, or where such locks do not hold."""
+        """Does the session end where the process does? Not so through a pooler, or where such locks do not hold."""
         ...
 
     async def hold(self, worker: int, epoch: int) -> bool:
@@ -151,7 +151,7 @@ class _Watcher:
             self._loop.call_soon_threadsafe(self._turn.set)
 
     async def watch(self, post: Watchpost) -> None:
-        """Watch through this session, until another neighbour is to be watched: a wait cannot be broken off."""
+        """Watch through the session, until another neighbour is to be watched: a wait cannot be broken off."""
         ring = await post.ring()
         while True:
             self._turn.clear()

@@ -29,7 +29,7 @@ def attendance(address: Address) -> Attendance:
 
 
 async def is_direct(session: Session) -> bool:
-    """Nothing stands between this session and its server: each knows the other by the same numbers."""
+    """Nothing stands between the session and its server: each knows the other by the same numbers."""
     route, cluster = await session.run(session.sql["route"], session.sql["is_cluster"], timeout=ANSWER)
     if any(value.upper() in ("ON", "1") for _, value in cluster.tuples):
         return False

@@ -74,7 +74,7 @@ class Session:
         self._here: str | None = None
 
     async def here(self) -> str:
-        """Which start of which server this session is with. It never changes: sessions end with their server."""
+        """Which start of which server the session is with. It never changes: sessions end with their server."""
         if self._here is None:
             found = await self.run(self.sql["here_mariadb" if self.mariadb else "here_mysql"])
             self._here = str(found[0].value)

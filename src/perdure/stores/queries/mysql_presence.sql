@@ -4,7 +4,7 @@
 -- its lease until it holds its lock there. With Galera such locks are not to be had.
 
 -- name: route
--- Who this session is to the server, and from where. A proxy in between has numbers of its own.
+-- Who the session is to the server, and from where. A proxy in between has numbers of its own.
 select connection_id(), host from information_schema.processlist where id = connection_id();
 
 -- name: is_cluster

@@ -4,7 +4,7 @@
 -- there. `is null` of what gives no value is how a select list waits for a lock and yields something.
 
 -- name: route
--- Who this session is to the server. A pooler in between gives other numbers, or a made up one, to its clients.
+-- Who the session is to the server. A pooler in between gives other numbers, or a made up one, to its clients.
 select pg_backend_pid() as pid, inet_client_port() as port;
 
 -- name: prepare_presence
