@@ -25,6 +25,7 @@ from perdure.clock import Clock
 from perdure.errors import BadBatchError, CommitUnknownError, StoreUnavailableError
 from perdure.records import Batch, Change, Entry, Execution, Request, Verdict, Verdicts
 from perdure.store import Store
+from perdure.stores.patience import PATIENCE, Busy
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -39,6 +40,12 @@ OVERLAP = 48, 128
 
 PAUSES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds between tries; the last one goes on, at most 5 tries a second."""
+
+BUSY_PAUSE = 0.01
+"""The longest of them where another process holds the store's lock: it has it for milliseconds."""
+
+WORTH_SAYING = 1.0
+"""Seconds of a lock held by others after which the log says so."""
 
 Created = Callable[[Verdict, BaseException | None], None]
 Item = tuple["Run | None", Any, Entry]
@@ -109,6 +116,7 @@ class Committer:
         self.handing = False
         self.flight: Work | None = None  # sent while acknowledgements were handed over
         self.tries = 0
+        self.failing_since = 0.0
         self.complained = False
         self.batches = 0
         self.idle_waiters: list[asyncio.Future[None]] = []
@@ -375,7 +383,8 @@ class Committer:
         if isinstance(error, StoreUnavailableError):
             self._complain(error)
             self._refuse_creates(work, error)
-            pause = PAUSES[min(self.tries, len(PAUSES) - 1)] * (0.5 + self.clock.jitter())
+            most = PAUSES.index(BUSY_PAUSE) if isinstance(error, Busy) else len(PAUSES) - 1
+            pause = PAUSES[min(self.tries, most)] * (0.5 + self.clock.jitter())
             self.tries += 1
             self.loop.call_later(pause, self._again, work)
             return
@@ -384,13 +393,21 @@ class Committer:
         self._halve(work, error)
 
     def _complain(self, error: BaseException) -> None:
-        if self.tries == len(PAUSES) - 1 and not self.complained:
+        if self.tries == 0:
+            self.failing_since = perf_counter()
+        if self._is_lasting(error, WORTH_SAYING) and not self.complained:
             self.complained = True
             logger.warning("the store %s does not take commits (%s); nothing is lost, trying on", self.store.url, error)
 
+    def _is_lasting(self, error: BaseException, patience: float) -> bool:
+        """Was there time enough to go on? Where others only hold the store's lock, so many seconds are not."""
+        if isinstance(error, Busy):
+            return perf_counter() - self.failing_since >= patience
+        return self.tries >= len(PAUSES) - 1
+
     def _refuse_creates(self, work: Work, error: StoreUnavailableError) -> None:
         """Nothing of the batch was done: who starts an execution is told, rather than left waiting."""
-        if self.tries < len(PAUSES) - 1:
+        if not self._is_lasting(error, PATIENCE):
             return
         refused, work.creates = (
             [c for c in work.creates if c[0].parent_id is None],

@@ -446,14 +446,20 @@ class Worker:
 
     async def _wait(self, pause: float) -> None:
         alarm = self.clock.call_at(self.clock.now() + round(pause * 1_000_000), self._look, lazily=True)
-        hint = self.loop.create_task(self.store.changed(pause))
-        hint.add_done_callback(lambda task: None if task.cancelled() else self._look())
+        hint = self.loop.create_task(self._listen(pause))
         try:
             await self._poke.wait()
         finally:
             alarm.cancel()
             hint.cancel()
             await asyncio.wait([hint])
+
+    async def _listen(self, seconds: float) -> None:
+        try:
+            await self.store.changed(seconds)
+        except StoreUnavailableError:
+            return  # nothing is heard for now: the next regular look says so
+        self._look()
 
     async def _tick(self) -> None:
         if not self.registered:

@@ -24,6 +24,7 @@ from perdure import (
 )
 from perdure.errors import BadBatchError, CommitUnknownError
 from perdure.records import Batch, Verdicts
+from perdure.stores.patience import Busy
 from perdure.testing.clock import Clock
 
 
@@ -145,6 +146,33 @@ async def test_trouble_at_a_commit_loses_nothing_and_records_nothing_twice(what:
         handle = await engine.start(fills, 6)
         assert await handle.result() == 6 * 20_000
         assert [entry.seq for entry in await handle.history()] == [1, 2, 3, 4, 5, 6]
+
+
+class Contended(MemoryStore):
+    """A memory store whose lock other processes hold, as often as told; what it hears of others is lost once."""
+
+    held = 0
+    deaf = True
+
+    def commit(self, batch: Batch) -> Verdicts:
+        if self.held:
+            self.held -= 1
+            raise Busy("locked by another process; nothing was done")
+        return super().commit(batch)
+
+    def changed(self, seconds: float) -> Awaitable[None]:
+        if self.deaf:
+            self.deaf = False
+            raise StoreUnavailableError("nothing is heard")
+        return super().changed(seconds)
+
+
+async def test_a_start_waits_for_a_lock_that_others_hold_rather_than_failing() -> None:
+    store = Contended()
+    async with Engine(store, workflows=[says]) as engine:
+        store.held = 40  # four times as many tries as a store that is away is given
+        assert await engine.run(says, 5) == 5
+    assert (store.held, store.deaf) == (0, False)
 
 
 @workflow(name="says")
