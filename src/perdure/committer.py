@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.carrier import Carriers
 from perdure.clock import Clock
 from perdure.errors import BadBatchError, CommitUnknownError, StoreUnavailableError
-from perdure.records import Batch, Change, Entry, Execution, Request, Verdict, Verdicts
+from perdure.records import Batch, Change, Entry, Execution, Request, RollbackAction, Snapshot, Verdict, Verdicts
 from perdure.store import Store
 from perdure.stores.patience import PATIENCE, Busy
 
@@ -47,6 +47,8 @@ BUSY_PAUSE = 0.01
 WORTH_SAYING = 1.0
 """Seconds of a lock held by others after which the log says so."""
 
+GATHERED = ("items", "changes", "creates", "requests", "closes", "takes", "untakes", "actions", "snapshots")
+
 Created = Callable[[Verdict, BaseException | None], None]
 Item = tuple["Run | None", Any, Entry]
 
@@ -54,7 +56,18 @@ Item = tuple["Run | None", Any, Entry]
 class Work:
     """A batch, and who is to hear of it."""
 
-    __slots__ = ("changes", "closes", "creates", "items", "requests", "takes", "token", "untakes")
+    __slots__ = (
+        "actions",
+        "changes",
+        "closes",
+        "creates",
+        "items",
+        "requests",
+        "snapshots",
+        "takes",
+        "token",
+        "untakes",
+    )
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -64,6 +77,8 @@ class Work:
         self.closes: list[tuple[str, str]] = []
         self.takes: list[tuple[str, str, int]] = []
         self.untakes: list[tuple[str, int]] = []
+        self.actions: list[RollbackAction] = []
+        self.snapshots: list[Snapshot] = []
         self.token = ""
 
     def part(self, wanted: Callable[[str], bool]) -> Work:
@@ -76,6 +91,8 @@ class Work:
         part.closes = [c for c in self.closes if wanted(c[0])]
         part.takes = [t for t in self.takes if wanted(t[0])]
         part.untakes = [t for t in self.untakes if wanted(t[0])]
+        part.actions = [a for a in self.actions if wanted(a.execution_id)]
+        part.snapshots = [s for s in self.snapshots if wanted(s.execution_id)]
         return part
 
     def executions(self) -> list[str]:
@@ -88,6 +105,10 @@ class Work:
             found[execution.parent_id or execution.id] = None
         for request in self.requests:
             found[request.execution_id] = None
+        for action in self.actions:
+            found[action.execution_id] = None
+        for snapshot in self.snapshots:
+            found[snapshot.execution_id] = None
         for execution_id, _ in (*self.closes, *self.untakes):
             found[execution_id] = None
         for execution_id, _, _ in self.takes:
@@ -146,6 +167,14 @@ class Committer:
         self.work.untakes.append((execution_id, seq))
         self.kick()
 
+    def act(self, action: RollbackAction) -> None:
+        """How an undo stands; it rides in the next commit."""
+        self.work.actions.append(action)
+
+    def picture(self, snapshot: Snapshot) -> None:
+        """A state; it rides in the next commit."""
+        self.work.snapshots.append(snapshot)
+
     def create(self, execution: Execution, created: Created) -> None:
         self.work.creates.append((execution, created))
         self.kick()
@@ -165,7 +194,8 @@ class Committer:
 
     def _anything(self) -> bool:
         w = self.work
-        return bool(w.items or w.changes or w.creates or w.requests or w.closes or w.takes or w.untakes)
+        plain = w.items or w.changes or w.creates or w.requests or w.closes or w.takes or w.untakes
+        return bool(plain or w.actions or w.snapshots)
 
     def kick(self) -> None:
         """There is something to commit."""
@@ -266,6 +296,8 @@ class Committer:
             [c[1] for c in work.closes],
             [(t[1], t[2]) for t in work.takes],
             work.untakes,
+            work.actions,
+            work.snapshots,
         )
 
     # Commits made on the loop ---------------------------------------------------------------------------
@@ -430,7 +462,7 @@ class Committer:
     def merge(self, work: Work) -> None:
         """Put what was not recorded back in front of what has gathered since."""
         later = self.work
-        for name in ("items", "changes", "creates", "requests", "closes", "takes", "untakes"):
+        for name in GATHERED:
             getattr(work, name).extend(getattr(later, name))
         self._gather_into(work)
 

@@ -17,6 +17,7 @@ from perdure.answering import answer_text, how_decided
 from perdure.checking import check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
 from perdure.codec import checksum
+from perdure.deliveries import Answer
 from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
@@ -32,7 +33,7 @@ from perdure.outbox import Outbox
 from perdure.outcome import OpenRequest, User
 from perdure.protection import Protection
 from perdure.queues import Queue, check_queue
-from perdure.records import Answer, Execution, Outgoing, Page, Schedule, Verdict
+from perdure.records import Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perdure.codec import checksum, encode_error
+from perdure.deliveries import Expiry, Receipt
 from perdure.errors import FramesRefusedError, LeaseLostError, PerdureError
-from perdure.records import ENDED, Change, Execution, Expiry, Inbox, Receipt, Request, Status, Verdict, WorkerRecord
+from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord
 from perdure.wishes import cancel
 
 if TYPE_CHECKING:

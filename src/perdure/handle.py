@@ -12,10 +12,11 @@ from perdure import views
 from perdure.checking import check_message_name, check_size
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
+from perdure.deliveries import Post, Resume
 from perdure.errors import PerdureError
 from perdure.journal import PUBLISH, USAGE
 from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
-from perdure.records import Execution, Message, Post, Resume, Status, Verdict
+from perdure.records import Execution, Message, Status, Verdict
 from perdure.retrying import retry
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
 from perdure.views import History, outcome_of, raise_or_value, request_view

@@ -25,6 +25,9 @@ class Status(StrEnum):
 
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED})
 
+PARKED = frozenset({Status.WAITING, Status.ROLLBACK_FAILED})
+"""Where only something from outside goes on from: an owner who has not heard of it all does not get there."""
+
 MOVES: dict[Status, frozenset[Status]] = {
     # PENDING: nobody's, may be claimed. RUNNING: in a worker's memory. WAITING: parked, a row.
     Status.PENDING: frozenset({Status.RUNNING, Status.PAUSED, Status.CANCELLED, Status.BLOCKED, Status.ROLLING_BACK}),
@@ -45,6 +48,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     ),
     Status.PAUSED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
     Status.BLOCKED: frozenset({Status.PENDING, Status.CANCELLED, Status.ROLLING_BACK}),
+    # ROLLING_BACK: in a worker's memory, or, with a `wake_at`, nobody's.
     Status.ROLLING_BACK: frozenset(
         {Status.ROLLED_BACK, Status.ROLLBACK_FAILED, Status.PENDING, Status.FAILED, Status.BLOCKED}
     ),
@@ -134,8 +138,9 @@ class Execution:
 class Change:
     """A change of an execution's row by its owner; applied only if `fence` still stands.
 
-    To `WAITING` it also needs `nudges` unchanged. `output` and `error` go into the row as they are.
-    A change to anything but `RUNNING` gives up ownership. The last five leave what is there where they are None.
+    To `PARKED` it also needs `nudges` unchanged. `output` and `error` go into the row as they are. Only a change to
+    `RUNNING`, or to `ROLLING_BACK` without a `wake_at`, keeps ownership. The last five leave what is there where they
+    are None.
     """
 
     execution_id: str
@@ -155,10 +160,20 @@ class Change:
     attributes: str | None = None
     refused: str | None = None
 
+    @property
+    def keeps(self) -> bool:
+        """Does the owner stay the owner?"""
+        return self.status is Status.RUNNING or (self.status is Status.ROLLING_BACK and self.wake_at is None)
+
 
 @dataclass(slots=True)
 class Request:
-    """A row of `approval_requests`. `details`, `schema`, `answer`: ASCII JSON text."""
+    """A row of `approval_requests`. `details`, `schema`, `answer`, `policy`: ASCII JSON text.
+
+    `kind`: "input", "approval", "budget", and what only a person can settle: "undo" (one that failed), "unknown" (of a
+    once-only step nobody knows whether it happened). `policy`: who decides an approval, and how. `digest`: SHA-256 of
+    what is asked, which each decision repeats.
+    """
 
     id: str
     execution_id: str
@@ -178,6 +193,98 @@ class Request:
     expires_at: int | None = None
     created_at: int = 0
     decided_at: int | None = None
+    policy: str | None = None
+    digest: str | None = None
+
+
+@dataclass(slots=True)
+class DecisionRow:
+    """A row of `approval_decisions`: one person's word on one action (or, without `action_id`, on the whole)."""
+
+    request_id: str
+    ordinal: int
+    execution_id: str
+    action_id: str | None
+    decision: str
+    arguments: str | None
+    comment: str | None
+    digest: str | None
+    decided_by: str | None
+    decided_via: str | None
+    decided_at: int
+
+
+@dataclass(slots=True)
+class AuditEvent:
+    """A row of `audit_events`: who did what from outside, chained by its digests. `ordinal`: gapless from 1."""
+
+    execution_id: str
+    ordinal: int
+    request_id: str | None
+    what: str
+    actor: str | None
+    via: str | None
+    comment: str | None
+    details: str | None
+    previous: str
+    digest: str
+    created_at: int
+
+
+@dataclass(slots=True)
+class RollbackAction:
+    """A row of `rollback_actions`: what undoes one entry (`seq`), in one rollback (`generation`).
+
+    `undo`: what is run. `status`: planned, running, completed, failed, unknown, skipped. `output`: what settled it.
+    """
+
+    execution_id: str
+    generation: int
+    seq: int
+    key: str
+    undo: str
+    status: str = "planned"
+    attempt: int = 0
+    output: str | None = None
+    error: str | None = None
+    encoding: str = "json"
+    checksum: int = 0
+    resolved_by: str | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A row of `state_snapshots`: the state behind entry `seq`, in full or as a difference to the one before it.
+
+    `branch`: "" for the execution as a whole, else whose chain of values it belongs to. `cause`: checkpoint, wait,
+    failure. `kind`: full, difference. Each difference bears the digests of its base and of its result.
+    """
+
+    execution_id: str
+    seq: int
+    branch: str
+    generation: int
+    name: str | None
+    cause: str
+    kind: str
+    base_digest: str | None
+    digest: str
+    state: str
+    encoding: str
+    checksum: int
+    created_at: int
+
+
+@dataclass(slots=True)
+class Dossier:
+    """What is kept of an execution besides row, journal, requests and messages; each list in its order."""
+
+    decisions: list[DecisionRow] = field(default_factory=list)
+    events: list[AuditEvent] = field(default_factory=list)
+    actions: list[RollbackAction] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -218,7 +325,8 @@ class Batch:
 
     `entries` of an execution come by rising seq. `closes`: ids of requests withdrawn. `takes`: messages
     received, as (message id, seq of the entry). `untakes`: (execution id, seq): the message taken by that entry
-    was not used and may be taken again. `token` is unique to the batch.
+    was not used and may be taken again. `actions` replace those of the same generation and seq. `token` is unique to
+    the batch.
     """
 
     worker: int
@@ -232,6 +340,8 @@ class Batch:
     closes: list[str] = field(default_factory=list)
     takes: list[tuple[str, int]] = field(default_factory=list)
     untakes: list[tuple[str, int]] = field(default_factory=list)
+    actions: list[RollbackAction] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
 
 class Verdict(StrEnum):
@@ -285,93 +395,6 @@ class Glance:
     outgoing: bool = True
     tick_at: int | None = None
     knows_ticks: bool = False
-
-
-# Deliveries: what anybody may bring to an execution ---------------------------------------------------
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """The answer to a request: the first stands; OK, REPEAT (an equal one), DECIDED, GONE."""
-
-    request_id: str
-    value: str
-    by: str | None
-    via: str | None
-    checksum: int
-
-
-@dataclass(slots=True, frozen=True)
-class Expiry:
-    """The request's time is over: OK, DECIDED (something was first), GONE."""
-
-    request_id: str
-
-
-@dataclass(slots=True, frozen=True)
-class Post:
-    """A message: OK, REPEAT (this id was delivered), ENDED, GONE."""
-
-    message: Message
-
-
-@dataclass(slots=True, frozen=True)
-class Wish:
-    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
-
-    execution_id: str
-    wish: str
-    by: str | None
-    reason: str | None
-
-
-@dataclass(slots=True, frozen=True)
-class Settle:
-    """Carry a wish to cancel or to pause out for an execution without owner: OK, OWNED, ENDED, GONE. Raises the fence.
-
-    OWNED also if there is no wish, or the move is not legal (a blocked execution is not paused).
-    """
-
-    execution_id: str
-
-
-@dataclass(slots=True, frozen=True)
-class Resume:
-    """Make a paused or blocked execution pending: OK, OWNED (it is neither), ENDED, GONE.
-
-    It forgets the wish to pause, the reason, the crashes and the builds that refused it.
-    """
-
-    execution_id: str
-    by: str | None
-
-
-@dataclass(slots=True, frozen=True)
-class Cut:
-    """Void the end of an ended execution's journal and make it pending again: OK, GONE, OWNED (it has changed since).
-
-    `entry` is the cut, with the next free seq; `fence` is the row's as the caller knows it, and is raised. Output,
-    error, reason and wish are cleared, messages taken by voided entries are deliverable again. `checksum` covers the
-    row then (its input alone).
-    """
-
-    execution_id: str
-    fence: int
-    entry: Entry
-    from_seq: int
-    checksum: int
-
-
-Delivery = Answer | Expiry | Post | Wish | Settle | Resume | Cut
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What became of a delivery. `request`, where one is concerned, as it stands now."""
-
-    verdict: Verdict
-    execution_id: str | None = None
-    request: Request | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -9,10 +9,11 @@ import msgspec
 
 from perdure.clock import Clock
 from perdure.codec import checksum
+from perdure.deliveries import Cut
 from perdure.errors import NotFoundError, PerdureError
 from perdure.journal import CUT, is_outcome, live
 from perdure.keys import child_id
-from perdure.records import Cut, Entry, Execution, Status, Verdict
+from perdure.records import Entry, Execution, Status, Verdict
 from perdure.store import Store, room
 
 TRIES = 5

@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from perdure.deliveries import Delivery, Receipt
 from perdure.records import (
     Batch,
-    Delivery,
+    Dossier,
     Entry,
     Execution,
     Folded,
@@ -38,7 +39,6 @@ from perdure.records import (
     Page,
     Parcel,
     Query,
-    Receipt,
     Request,
     Schedule,
     Tally,
@@ -87,6 +87,14 @@ class Insight(Protocol):
         limit: int = 1000,
     ) -> list[Request]:
         """Requests, oldest first: these ids, or of these executions, or (neither given) all. `status` None: any."""
+        ...
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        """What else is kept of those of these executions that are there.
+
+        Decisions by request and ordinal, audit events by ordinal, rollback actions by generation and falling seq, and,
+        if they are asked for, snapshots by seq and branch.
+        """
         ...
 
     async def tree(self, execution_id: str) -> list[Execution]:
@@ -246,7 +254,7 @@ class Store(Insight, Protocol):
         is recorded and `alive` is False. Then
         - each create inserts the row unless its id is taken (EXISTS, nothing is changed);
         - each change is applied if the row exists (GONE), its fence stands (FENCED) and, to
-          `waiting`, its nudges stand (NUDGED: the change alone is refused);
+          `waiting` or `rollback_failed`, its nudges stand (NUDGED: the change alone is refused);
         - entries are inserted. A seq that is there already is a `BadBatchError`;
         - requests are inserted unless their id is there; `closes` turns open ones to `withdrawn`; `untakes` frees
           the message whose `taken_seq` is that seq, then `takes` marks messages;
@@ -254,8 +262,8 @@ class Store(Insight, Protocol):
           never holds both the end of a child and a change of its parent;
         - a change's `input`, `generation`, `base_seq`, `attributes` and `refused` replace the row's where given.
         Of an execution whose change was FENCED or GONE nothing else is recorded either: no entry, request,
-        close, take or untake. A change's `checksum` covers the whole row as it is then (input, output, error) and
-        goes into it with every change. What nudges a waiting row also clears its `wake_at`.
+        close, take, untake, action or snapshot. A change's `checksum` covers the whole row as it is then (input,
+        output, error) and goes into it with every change. What nudges a waiting row also clears its `wake_at`.
         A row's `token` becomes the batch's in creates and changes. The locks are taken in the order: worker,
         executions by id.
         """

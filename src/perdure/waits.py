@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from perdure import budgets, errands
 from perdure.budget import ATTRIBUTE
 from perdure.codec import CODEC, REFUSED, checksum, encode_error
+from perdure.deliveries import Post, Receipt
 from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError, NotFoundError, PerdureError
 from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
-from perdure.records import ENDED, Execution, Inbox, Message, Post, Receipt, Request, Status, Verdict
+from perdure.records import ENDED, Execution, Inbox, Message, Request, Status, Verdict
 from perdure.scope import GONE, STARTED, Call
 from perdure.store import room
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from perdure.clock import Clock
+from perdure.deliveries import Settle, Wish
 from perdure.errors import NotFoundError, PerdureError
-from perdure.records import ENDED, Execution, Settle, Status, Verdict, Wish
+from perdure.records import ENDED, Execution, Status, Verdict
 from perdure.store import Store
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)

@@ -23,25 +23,14 @@ from perdure.carrier import Carriers
 from perdure.claims import Claims
 from perdure.clock import Clock
 from perdure.committer import Committer, Created
+from perdure.deliveries import Delivery, Receipt
 from perdure.errors import LeaseLostError, MovedError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
 from perdure.heartbeat import Heartbeat
 from perdure.outbox import Outbox
 from perdure.protection import Protection
 from perdure.queues import Queue
-from perdure.records import (
-    ENDED,
-    Change,
-    Delivery,
-    Entry,
-    Execution,
-    Glance,
-    Inbox,
-    Receipt,
-    Status,
-    Verdict,
-    WorkerRecord,
-)
+from perdure.records import ENDED, Change, Entry, Execution, Glance, Inbox, Status, Verdict, WorkerRecord
 from perdure.resources import Resources
 from perdure.store import Store
 from perdure.streams import Live

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure import Engine
+from perdure.deliveries import Answer, Receipt
 from perdure.journal import is_outcome
-from perdure.records import Answer, Receipt, Verdicts
 from perdure.records import Verdict as V
+from perdure.records import Verdicts
 from tests.crash import flows
 
 

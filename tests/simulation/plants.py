@@ -12,21 +12,9 @@ import pytest
 from perdure import alarms, beginnings, bodies, errands, handle, worker
 from perdure.clock import SECOND
 from perdure.committer import Committer
+from perdure.deliveries import Answer, Delivery, Expiry, Receipt, Wish
 from perdure.executor import Run
-from perdure.records import (
-    ENDED,
-    Answer,
-    Batch,
-    Change,
-    Delivery,
-    Execution,
-    Expiry,
-    Receipt,
-    Status,
-    Verdict,
-    Verdicts,
-    Wish,
-)
+from perdure.records import ENDED, Batch, Change, Execution, Status, Verdict, Verdicts
 from perdure.scope import GONE, OPEN
 from perdure.sequencer import Sequencer
 from perdure.stores.memory import MemoryStore

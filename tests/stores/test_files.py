@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from perdure.deliveries import Post
 from perdure.errors import (
     BadBatchError,
     CommitUnknownError,
@@ -23,7 +24,7 @@ from perdure.errors import (
     SchemaVersionError,
     StoreUnavailableError,
 )
-from perdure.records import Batch, Execution, Post, Query, Schedule, Status, Verdict, Verdicts
+from perdure.records import Batch, Execution, Query, Schedule, Status, Verdict, Verdicts
 from perdure.stores import files_disk, files_folder
 from perdure.stores.files import Busy, FileStore
 from perdure.stores.files_names import file_of

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from perdure.records import Answer, Status, Verdict
+from perdure.deliveries import Answer
+from perdure.records import Status, Verdict
 from perdure.stores import files_folder
 from perdure.stores.files import FileStore
 from perdure.testing.checks.scene import Scene
@@ -20,7 +21,7 @@ from perdure.testing.checks.scene import Scene
 # Another process, which does what it is told line by line and says what came of it.
 OTHER = """
 import asyncio, os, sys, time
-from perdure.records import Answer
+from perdure.deliveries import (Answer)
 from perdure.stores import files_folder
 from perdure.stores.files import Busy, FileStore
 from perdure.testing.checks.scene import Scene, new_worker

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from perdure.deliveries import Answer, Settle
+from perdure.deliveries import Cut as CutOff
 from perdure.errors import CommitUnknownError
-from perdure.records import Answer, Batch, Limit, Settle, Status, Verdict, Verdicts
-from perdure.records import Cut as CutOff
+from perdure.records import Batch, Limit, Status, Verdict, Verdicts
 from perdure.stores.mysql import MysqlStore
 from perdure.stores.mysql_address import read_address
 from perdure.stores.mysql_sessions import Session, connect

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from perdure.clock import SECOND
+from perdure.deliveries import Post
 from perdure.errors import BadBatchError, PerdureError, SchemaVersionError, StoreUnavailableError
-from perdure.records import Message, Post, Query, Status, Verdict, WorkerRecord
+from perdure.records import Message, Query, Status, Verdict, WorkerRecord
 from perdure.stores.migrations import load_migrations
 from perdure.stores.mysql import MysqlStore
 from perdure.stores.mysql_address import read_address

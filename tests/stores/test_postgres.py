@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 
+from perdure.deliveries import Answer, Post, Settle
+from perdure.deliveries import Cut as CutOff
 from perdure.errors import CommitUnknownError
-from perdure.records import Answer, Batch, Limit, Post, Query, Settle, Status, Verdict, Verdicts
-from perdure.records import Cut as CutOff
+from perdure.records import Batch, Limit, Query, Status, Verdict, Verdicts
 from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_address import PARTS

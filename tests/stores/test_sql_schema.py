@@ -43,7 +43,10 @@ FIRST = f"insert into schema_versions values (1, '{WHEN}', 1)"
 BESIDES = [
     "insert into state_snapshots values ("
     f"'%s', 1, '', 0, null, 'wait', 'full', null, 'd', '{{}}', 'json', 0, '{WHEN}')",
-    f"insert into approval_decisions values ('r-%s', 1, null, 'approved', null, null, null, null, null, '{WHEN}')",
+    "insert into approval_decisions (request_id, ordinal, decision, decided_at)"
+    f" values ('r-%s', 1, 'approved', '{WHEN}')",
+    "insert into audit_events (execution_id, ordinal, what, previous, digest, created_at)"
+    f" values ('%s', 1, 'approved', '', 'd', '{WHEN}')",
     "insert into rollback_actions values ("
     "'%s', 0, 1, 'step#1', 'undo', 'planned', 1, null, null, 'json', 0, null, null, null)",
     "insert into payload_chunks values ('%s', 'd', 'x', 'json')",
@@ -56,6 +59,7 @@ OF_AN_EXECUTION = [
     "approval_requests",
     "approval_decisions",
     "rollback_actions",
+    "audit_events",
     "messages",
     "payload_chunks",
     "outbox",
@@ -129,10 +133,10 @@ async def test_an_older_postgres_database_is_brought_up_to_date_when_it_is_asked
     run = postgres_runner(postgres_url)
     await run(first_schema("postgres"))
     store = PostgresStore(postgres_url)
-    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 5"):
+    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 6"):
         await store.open()
     created = [name for name, new in await store.migrate() if new]
-    assert created == ["schedules", "queues", "outbox"]
+    assert created == ["audit_events", "schedules", "queues", "outbox"]
     await store.open()
     await all_is_as_it_was_and_works(store, run)
     await store.close()

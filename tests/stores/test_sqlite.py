@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from perdure.clock import SystemClock
+from perdure.deliveries import Post
 from perdure.errors import (
     BadBatchError,
     CommitUnknownError,
@@ -24,7 +25,7 @@ from perdure.errors import (
     SchemaVersionError,
     StoreUnavailableError,
 )
-from perdure.records import Post, Query, Status
+from perdure.records import Query, Status
 from perdure.stores import sqlite_database
 from perdure.stores.conditions import composed
 from perdure.stores.migrations import Migration
@@ -410,7 +411,7 @@ async def test_times_are_text_that_sorts_as_time_does(scene: Scene, elsewhere: s
 
 async def test_a_schema_that_asks_for_a_newer_library_is_left_alone(path: Path, elsewhere: sqlite3.Connection) -> None:
     elsewhere.execute("insert into schema_versions values (99, '2030-01-01T00:00:00.000000Z', 98)")
-    await _refused(path, SchemaVersionError, "schema 99.* knows schema 98.* up to 5.*upgrade perdure")
+    await _refused(path, SchemaVersionError, "schema 99.* knows schema 98.* up to 6.*upgrade perdure")
 
 
 async def test_a_newer_schema_that_admits_this_library_is_written_to(path: Path, elsewhere: sqlite3.Connection) -> None:

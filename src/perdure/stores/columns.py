@@ -8,11 +8,44 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from perdure.clock import from_datetime
-from perdure.records import Entry, Execution, Message, Request, Schedule, Status, WorkerRecord
+from perdure.records import (
+    AuditEvent,
+    DecisionRow,
+    Entry,
+    Execution,
+    Message,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Status,
+    WorkerRecord,
+)
 
-Record = TypeVar("Record", Execution, Request, Message, WorkerRecord, Schedule)
+Record = TypeVar(
+    "Record",
+    Execution,
+    Request,
+    Message,
+    WorkerRecord,
+    Schedule,
+    DecisionRow,
+    AuditEvent,
+    RollbackAction,
+    Snapshot,
+)
 
-_KINDS = (Execution, Request, Message, WorkerRecord, Schedule)
+_KINDS = (
+    Execution,
+    Request,
+    Message,
+    WorkerRecord,
+    Schedule,
+    DecisionRow,
+    AuditEvent,
+    RollbackAction,
+    Snapshot,
+)
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 _TIMES = {
     kind: tuple(at for at, name in enumerate(names) if name.endswith("_at") or name == "lease_until")

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from perdure.clock import Clock, SystemClock, micros
+from perdure.deliveries import Delivery, Receipt
 from perdure.errors import MovedError, StoreUnavailableError
 from perdure.records import (
     Batch,
-    Delivery,
+    Dossier,
     Entry,
     Execution,
     Folded,
@@ -29,7 +30,6 @@ from perdure.records import (
     Page,
     Parcel,
     Query,
-    Receipt,
     Request,
     Schedule,
     Tally,
@@ -345,6 +345,9 @@ class FileStore:
         return await self._read(
             lambda memory: memory.requests(ids=ids, execution_ids=execution_ids, status=status, limit=limit)
         )
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        return await self._read(lambda memory: memory.dossiers(ids, snapshots=snapshots), of=ids)
 
     async def tree(self, execution_id: str) -> list[Execution]:
         return await self._read(lambda memory: memory.tree(execution_id))

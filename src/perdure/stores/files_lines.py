@@ -15,11 +15,24 @@ from zlib import crc32
 
 import msgspec
 
-from perdure.records import Entry, Execution, Message, Request, Schedule, Status, WorkerRecord
+from perdure.records import (
+    AuditEvent,
+    DecisionRow,
+    Entry,
+    Execution,
+    Message,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Status,
+    WorkerRecord,
+)
 from perdure.stores.files_names import SCHEDULES, WORKERS, file_of
 from perdure.stores.timestamps import from_text_or_null, to_text, to_text_or_null
 
-Row = Execution | Request | Message | WorkerRecord | Schedule
+Kept = DecisionRow | AuditEvent | RollbackAction | Snapshot
+Row = Execution | Request | Message | WorkerRecord | Schedule | Kept
 Op = Literal["put", "set", "drop"]
 
 OPS: tuple[Op, ...] = ("put", "set", "drop")
@@ -29,8 +42,15 @@ KINDS: dict[str, type[Row]] = {
     "message": Message,
     "worker": WorkerRecord,
     "schedule": Schedule,
+    "decision": DecisionRow,
+    "event": AuditEvent,
+    "action": RollbackAction,
+    "snapshot": Snapshot,
 }
-KEYS = {kind: "name" if kind == "schedule" else "id" for kind in KINDS}
+KEPT = {DecisionRow: "decision", AuditEvent: "event", RollbackAction: "action", Snapshot: "snapshot"}
+"""What is put whole, and again where it has changed; it goes with its execution."""
+
+KEYS = {kind: "name" if kind == "schedule" else "id" for kind in KINDS if kind not in KEPT.values()}
 
 _DEFAULTS = {
     kind: {f.name: f.default for f in fields(type_) if f.default is not MISSING} for kind, type_ in KINDS.items()
@@ -76,11 +96,11 @@ def entry_line(entry: Entry) -> tuple[str, bytes]:
 
 def row_line(op: Op, kind: str, row: Row, names: Collection[str] = ()) -> tuple[str, bytes]:
     """(file, line). `names`: the fields to `set`. Raises ValueError for what JSON cannot hold."""
-    key = KEYS[kind]
     if op == "put":
         defaults = _DEFAULTS[kind]
         values = {n: v for n in _NAMES[kind] if (v := getattr(row, n)) != defaults.get(n, MISSING)}
     else:
+        key = KEYS[kind]
         values = {key: getattr(row, key)} | {name: getattr(row, name) for name in _NAMES[kind] if name in names}
     for name in values:
         if is_time(name):
@@ -92,12 +112,12 @@ def _file(row: Row) -> str:
     match row:
         case Execution():
             return file_of(row.id)
-        case Request() | Message():
-            return file_of(row.execution_id)
         case WorkerRecord():
             return WORKERS
         case Schedule():
             return SCHEDULES
+        case _:
+            return file_of(row.execution_id)
 
 
 # And back --------------------------------------------------------------------------------------------------

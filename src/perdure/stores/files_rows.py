@@ -14,11 +14,23 @@ from typing import Any, TypeVar
 
 from perdure.clock import Clock
 from perdure.records import Entry, Execution, Status, WorkerRecord
-from perdure.stores.files_lines import KEYS, KINDS, Line, Row, entry_line, known, read_entry, read_row, row_line
+from perdure.stores.files_lines import (
+    KEPT,
+    KEYS,
+    KINDS,
+    Kept,
+    Line,
+    Row,
+    entry_line,
+    known,
+    read_entry,
+    read_row,
+    row_line,
+)
 from perdure.stores.memory import MemoryStore
 
 Key = TypeVar("Key")
-Kept = TypeVar("Kept")
+Item = TypeVar("Item")
 
 _NOTHING = object()
 _WHOLE: set[str] = set()  # by identity: the row as a whole is new
@@ -30,15 +42,16 @@ class Touched:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.rows: dict[tuple[str, Any], tuple[Row, set[str]]] = {}
+        self.kept: list[Kept] = []
         self.dropped: dict[tuple[str, Any], Row] = {}
         self.muted = False
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.rows or self.dropped)
+        return bool(self.entries or self.rows or self.kept or self.dropped)
 
     def clear(self) -> None:
         if self:
-            self.entries, self.rows, self.dropped = [], {}, {}
+            self.entries, self.rows, self.kept, self.dropped = [], {}, [], {}
 
     def put(self, kind: str, row: Row) -> None:
         if not self.muted:
@@ -71,6 +84,8 @@ class Touched:
         for (kind, _), (row, names) in self.rows.items():
             if kind != "execution":
                 yield row_line("put", kind, row) if names is _WHOLE else row_line("set", kind, row, names)
+        for kept in self.kept:
+            yield row_line("put", KEPT[type(kept)], kept)
         yield from changed
         for (kind, _), row in self.dropped.items():
             if kind == "execution":
@@ -96,14 +111,14 @@ def _watched(kind: str, touched: Touched) -> type[Row]:
     return made
 
 
-class _Table(dict[Key, Kept]):
+class _Table(dict[Key, Item]):
     """Rows by their keys."""
 
     def __init__(self, kind: str, touched: Touched) -> None:
         super().__init__()
         self._kind, self._touched, self._class = kind, touched, _watched(kind, touched)
 
-    def __setitem__(self, key: Key, row: Kept) -> None:
+    def __setitem__(self, key: Key, row: Item) -> None:
         row.__class__ = self._class  # type: ignore[assignment]
         super().__setitem__(key, row)
         self._touched.put(self._kind, row)  # type: ignore[arg-type]
@@ -176,6 +191,11 @@ class WatchedStore(MemoryStore):
             "schedule": self._schedules,
         }
 
+    def _keep(self, row: Any) -> None:
+        super()._keep(row)
+        if type(row) in KEPT and not self.touched.muted:
+            self.touched.kept.append(row)
+
     def take_over(self, line: Line) -> None:
         """Do what a line says. Raises KeyError, TypeError or ValueError for one that makes no sense here."""
         with self.unnoted():
@@ -185,6 +205,9 @@ class WatchedStore(MemoryStore):
         if line.kind == "entry":
             entry = read_entry(line.row)
             self._journals.setdefault(entry.execution_id, {})[entry.seq] = entry
+            return
+        if line.kind not in KEYS:
+            self._keep(read_row(line.kind, line.row))
             return
         table, key = self._tables[line.kind], line.row[KEYS[line.kind]]
         if line.op == "drop":

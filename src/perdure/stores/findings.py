@@ -21,6 +21,7 @@ RIGHTS = {
     "approval_requests": ALL,
     "rollback_actions": ALL,
     "approval_decisions": WRITE,
+    "audit_events": WRITE,
     "messages": ALL,
     "workers": ALL,
     "payload_chunks": WRITE,

@@ -17,40 +17,34 @@ from perdure.errors import BadBatchError, MovedError
 from perdure.limits import Place, admit
 from perdure.records import (
     ENDED,
-    Answer,
+    PARKED,
     Batch,
     Change,
-    Cut,
-    Delivery,
     Entry,
     Execution,
-    Expiry,
     Folded,
     Glance,
     Inbox,
     Limit,
     Message,
     Outgoing,
-    Post,
-    Receipt,
-    Resume,
+    RollbackAction,
     Schedule,
-    Settle,
+    Snapshot,
     Status,
     Verdict,
     Verdicts,
-    Wish,
     WorkerRecord,
     is_legal,
 )
 from perdure.store import Same, Transaction
-from perdure.stores.memory_moves import MemoryMoves
+from perdure.stores.memory_deliver import MemoryDeliveries
 from perdure.stores.memory_rows import oldest_first
 from perdure.stores.outgoing import no_transactions
 from perdure.stores.parcels import moved_words
 
 
-class MemoryStore(MemoryMoves):
+class MemoryStore(MemoryDeliveries):
     """Keeps everything in this process, for as long as the object lives."""
 
     url = "memory://"
@@ -97,7 +91,11 @@ class MemoryStore(MemoryMoves):
         self._workers[worker].state = "gone"
         for row in self._executions.values():
             if row.owner == worker:
-                self._move(row, Status.PENDING, self.clock.now())
+                now = self.clock.now()
+                if row.status is Status.ROLLING_BACK:
+                    row.wake_at = now
+                else:
+                    self._move(row, Status.PENDING, now)
                 row.owner = None
         self._signal.fire()
 
@@ -135,13 +133,6 @@ class MemoryStore(MemoryMoves):
             self._signal.fire()
         return row.state != "live"
 
-    def _stands(self, worker: int, epoch: int) -> bool:
-        row = self._workers.get(worker)
-        return row is not None and row.state == "live" and row.epoch == epoch
-
-    def _is_dead(self, worker: int | None) -> bool:
-        return worker is None or worker not in self._workers or self._workers[worker].state != "live"
-
     # Commit ---------------------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> Verdicts:
@@ -158,13 +149,17 @@ class MemoryStore(MemoryMoves):
         entries = [entry for entry in batch.entries if entry.execution_id not in refused]
         self._refuse_duplicates(entries)
 
-        for row in created.values():
-            self._keep(row)
+        for execution in created.values():
+            self._keep(execution)
         for entry in entries:
             self._journals.setdefault(entry.execution_id, {})[entry.seq] = entry
         for request in batch.requests:
             if request.execution_id not in refused and request.id not in self._requests:
                 self._keep(copy(request))
+        kept: list[RollbackAction | Snapshot] = [*batch.actions, *batch.snapshots]
+        for row in kept:
+            if row.execution_id not in refused:
+                self._keep(copy(row))
         self._close(batch, refused)
         self._take(batch, refused)
         for change, verdict in zip(batch.changes, changes, strict=True):
@@ -192,7 +187,7 @@ class MemoryStore(MemoryMoves):
             return Verdict.GONE
         if row.fence != change.fence:
             return Verdict.FENCED
-        if change.status is Status.WAITING and row.nudges != change.nudges:
+        if change.status in PARKED and row.nudges != change.nudges:
             return Verdict.NUDGED
         assert is_legal(row.status, change.status), f"illegal move of {row.id!r}: {row.status} to {change.status}"
         return Verdict.OK
@@ -230,7 +225,7 @@ class MemoryStore(MemoryMoves):
         for name in ("input", "generation", "base_seq", "attributes", "refused"):
             if getattr(change, name) is not None:
                 setattr(row, name, getattr(change, name))
-        if change.status is not Status.RUNNING:
+        if not change.keeps:
             row.owner = None
         row.token = batch.token
         if change.status in ENDED and change.parent_id is not None:
@@ -283,11 +278,12 @@ class MemoryStore(MemoryMoves):
             admitted = self._admitted(rule, rows, now)
             rows = [row for row in rows if row.queue != rule.queue or row.id in admitted]
         for row in rows[:limit]:
-            if row.status is Status.RUNNING:
+            if row.owner is not None:
                 last = max(self._journals.get(row.id, ()), default=0)
                 row.crashes = 1 if last > row.crash_seq else row.crashes + 1
                 row.crash_seq = last
-            self._move(row, Status.RUNNING, now)
+            if row.status is not Status.ROLLING_BACK:
+                self._move(row, Status.RUNNING, now)
             row.owner, row.fence, row.wake_at = worker, row.fence + 1, None
             if row.started_at is None:
                 row.started_at = now
@@ -308,7 +304,7 @@ class MemoryStore(MemoryMoves):
         ]
 
     def _is_suspect(self, row: Execution) -> bool:
-        return row.crashes >= (1 if row.status is Status.RUNNING else 2)
+        return row.crashes >= (1 if row.owner is not None else 2)
 
     def _admitted(self, rule: Limit, ready: Sequence[Execution], now: int) -> set[str]:
         queue = [row for row in self._executions.values() if row.queue == rule.queue]
@@ -326,6 +322,10 @@ class MemoryStore(MemoryMoves):
                 return row.wake_at is not None and row.wake_at <= now
             case Status.RUNNING:
                 return self._is_dead(row.owner)
+            case Status.ROLLING_BACK:
+                return (row.wake_at is not None and row.wake_at <= now) or (
+                    row.owner is not None and self._is_dead(row.owner)
+                )
             case _:
                 return False
 
@@ -360,138 +360,6 @@ class MemoryStore(MemoryMoves):
     async def nudged(self, worker: int) -> dict[str, int]:
         return {row.id: row.nudges for row in self._executions.values() if row.owner == worker}
 
-    # Deliveries -----------------------------------------------------------------------------------
-
-    async def deliver(self, delivery: Delivery, now: int) -> Receipt:
-        match delivery:
-            case Answer() | Expiry():
-                receipt = self._decide(delivery, now)
-            case Post():
-                receipt = self._post(delivery.message, now)
-            case Wish() | Settle() | Resume():
-                receipt = self._direct(delivery, now)
-            case Cut():
-                receipt = self._cut(delivery, now)
-        if receipt.verdict is Verdict.OK:
-            self._signal.fire()
-        return receipt
-
-    def _decide(self, delivery: Answer | Expiry, now: int) -> Receipt:
-        request = self._requests.get(delivery.request_id)
-        row = self._executions.get(request.execution_id) if request is not None else None
-        if request is None or row is None:
-            return Receipt(Verdict.GONE)
-        if request.status != "open":
-            equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
-            return Receipt(Verdict.REPEAT if equal else Verdict.DECIDED, row.id, copy(request))
-        if row.status in ENDED:
-            return Receipt(Verdict.ENDED, row.id, copy(request))
-        request.decided_at = now
-        if isinstance(delivery, Answer):
-            request.status, request.answer, request.checksum = "decided", delivery.value, delivery.checksum
-            request.answered_by, request.answered_via = delivery.by, delivery.via
-        else:
-            request.status = "expired"
-        self._nudge(row, now)
-        return Receipt(Verdict.OK, row.id, copy(request))
-
-    def _post(self, message: Message, now: int) -> Receipt:
-        row = self._executions.get(message.execution_id)
-        if row is None:
-            return Receipt(Verdict.GONE)
-        if message.id in self._messages:
-            return Receipt(Verdict.REPEAT, row.id)
-        if row.status in ENDED:
-            return Receipt(Verdict.ENDED, row.id)
-        kept = copy(message)
-        kept.ordinal = 1 + len(self._posted[row.id])
-        kept.taken_seq, kept.created_at = None, now
-        self._keep(kept)
-        self._nudge(row, now)
-        return Receipt(Verdict.OK, row.id)
-
-    def _direct(self, delivery: Wish | Settle | Resume, now: int) -> Receipt:
-        row = self._executions.get(delivery.execution_id)
-        if row is None:
-            return Receipt(Verdict.GONE)
-        if row.status in ENDED:
-            return Receipt(Verdict.ENDED, row.id)
-        match delivery:
-            case Wish():
-                row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
-                self._nudge(row, now)
-            case Settle():
-                owned = row.owner is not None and not self._is_dead(row.owner)
-                wanted = {"cancel": Status.CANCELLED, "pause": Status.PAUSED}.get(row.wish or "")
-                if owned or wanted is None or not is_legal(row.status, wanted):
-                    return Receipt(Verdict.OWNED, row.id)
-                if wanted is Status.PAUSED:
-                    self._pause(row, now)
-                else:
-                    self._cancel(row, now)
-            case Resume():
-                if row.status not in (Status.PAUSED, Status.BLOCKED):
-                    return Receipt(Verdict.OWNED, row.id)
-                self._resume(row, now)
-        return Receipt(Verdict.OK, row.id)
-
-    def _pause(self, row: Execution, now: int) -> None:
-        self._move(row, Status.PAUSED, now)
-        row.owner, row.fence, row.wake_at, row.reason = None, row.fence + 1, None, row.wish_reason
-
-    def _cut(self, cut: Cut, now: int) -> Receipt:
-        row = self._executions.get(cut.execution_id)
-        if row is None:
-            return Receipt(Verdict.GONE)
-        if (
-            row.fence != cut.fence
-            or row.status not in ENDED
-            or not is_legal(row.status, Status.PENDING)
-            or cut.entry.seq in self._journals.get(row.id, ())
-        ):
-            return Receipt(Verdict.OWNED, row.id)
-        self._move(row, Status.PENDING, now)
-        self._journals.setdefault(row.id, {})[cut.entry.seq] = cut.entry
-        row.fence, row.nudges, row.crashes, row.checksum = row.fence + 1, row.nudges + 1, 0, cut.checksum
-        row.output = row.error = row.reason = row.wake_at = row.refused = None
-        row.wish = row.wish_by = row.wish_reason = None
-        for message in self._posted.get(row.id, ()):
-            if message.taken_seq is not None and message.taken_seq >= cut.from_seq:
-                message.taken_seq = None
-        return Receipt(Verdict.OK, row.id)
-
-    def _cancel(self, row: Execution, now: int) -> None:
-        self._move(row, Status.CANCELLED, now)
-        row.owner, row.fence, row.wake_at, row.reason = None, row.fence + 1, None, row.wish_reason
-        for request in self._asked.get(row.id, ()):
-            if request.status == "open":
-                request.status, request.decided_at = "withdrawn", now
-        if row.parent_id is not None:
-            self._nudge_parent(row.parent_id, now)
-
-    def _resume(self, row: Execution, now: int) -> None:
-        self._move(row, Status.PENDING, now)
-        row.nudges += 1
-        row.reason, row.wake_at, row.crashes, row.refused = None, None, 0, None
-        if row.wish == "pause":
-            row.wish = row.wish_by = row.wish_reason = None
-
-    def _nudge_parent(self, id: str, now: int) -> None:
-        if id in self._executions:
-            self._nudge(self._executions[id], now)
-
-    def _nudge(self, row: Execution, now: int) -> None:
-        row.nudges += 1
-        row.updated_at = now
-        if row.status is Status.WAITING:
-            self._move(row, Status.PENDING, now)
-            row.wake_at = None  # else it would not be claimed before that time
-
-    def _move(self, row: Execution, status: Status, now: int) -> None:
-        assert is_legal(row.status, status), f"illegal move of {row.id!r}: {row.status} to {status}"
-        row.status, row.updated_at = status, now
-        row.ended_at = now if status in ENDED else None
-
     # Pruning and schedules ------------------------------------------------------------------------
 
     def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
@@ -518,6 +386,7 @@ class MemoryStore(MemoryMoves):
             self._journals.pop(id, None)
             for request in self._asked.pop(id, ()):
                 self._requests.pop(request.id, None)
+            self._drop_dossier(id)
             for message in self._posted.pop(id, ()):
                 self._messages.pop(message.id, None)
         return removed
@@ -546,11 +415,14 @@ class MemoryStore(MemoryMoves):
     # Waking ---------------------------------------------------------------------------------------
 
     async def next_wake(self) -> int | None:
-        parked = (row for row in self._executions.values() if row.status in (Status.PENDING, Status.WAITING))
+        parked = (row for row in self._executions.values() if row.status in _DUE)
         return min((row.wake_at for row in parked if row.wake_at is not None), default=None)
 
     async def changed(self, timeout: float) -> None:
         await self._signal.wait(self.clock, timeout)
+
+
+_DUE = (Status.PENDING, Status.WAITING, Status.ROLLING_BACK)
 
 
 def _place(row: Execution) -> Place:

@@ -11,13 +11,18 @@ from typing import TypeVar
 from perdure.clock import Clock, SystemClock
 from perdure.records import (
     ENDED,
+    AuditEvent,
+    DecisionRow,
+    Dossier,
     Entry,
     Execution,
     Message,
     Page,
     Query,
     Request,
+    RollbackAction,
     Schedule,
+    Snapshot,
     Tally,
     WorkerRecord,
 )
@@ -26,6 +31,7 @@ from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.signal import Signal
 
 Row = TypeVar("Row", Execution, Request)
+Kept = Execution | Request | Message | DecisionRow | AuditEvent | RollbackAction | Snapshot
 
 
 class MemoryRows:
@@ -40,12 +46,16 @@ class MemoryRows:
         # The same rows by execution, and the children by parent.
         self._asked: defaultdict[str, list[Request]] = defaultdict(list)
         self._posted: defaultdict[str, list[Message]] = defaultdict(list)
+        self._decisions: defaultdict[str, list[DecisionRow]] = defaultdict(list)
+        self._events: defaultdict[str, list[AuditEvent]] = defaultdict(list)
+        self._actions: defaultdict[str, list[RollbackAction]] = defaultdict(list)
+        self._snapshots: defaultdict[str, list[Snapshot]] = defaultdict(list)
         self._below: defaultdict[str, list[str]] = defaultdict(list)
         self._workers: dict[int, WorkerRecord] = {}
         self._schedules: dict[str, Schedule] = {}
         self._signal = Signal()
 
-    def _keep(self, row: Execution | Request | Message) -> None:
+    def _keep(self, row: Kept) -> None:
         """Place a new row, also where it is looked up by its execution or its parent."""
         match row:
             case Execution():
@@ -58,12 +68,32 @@ class MemoryRows:
             case Message():
                 self._messages[row.id] = row
                 self._posted[row.execution_id].append(row)
+            case DecisionRow():
+                self._decisions[row.execution_id].append(row)
+            case AuditEvent():
+                self._events[row.execution_id].append(row)
+            case RollbackAction():
+                known = self._actions[row.execution_id]
+                known[:] = [a for a in known if (a.generation, a.seq) != (row.generation, row.seq)] + [row]
+            case Snapshot():
+                self._snapshots[row.execution_id].append(row)
+
+    def _drop_dossier(self, id: str) -> None:
+        for rows in (self._decisions, self._events, self._actions, self._snapshots):
+            rows.pop(id, None)
 
     def _journal(self, id: str) -> list[Entry]:
         return sorted(self._journals.get(id, {}).values(), key=lambda entry: entry.seq)
 
     def _children(self, id: str) -> list[Execution]:
         return [self._executions[child] for child in self._below.get(id, ())]
+
+    def _stands(self, worker: int, epoch: int) -> bool:
+        row = self._workers.get(worker)
+        return row is not None and row.state == "live" and row.epoch == epoch
+
+    def _is_dead(self, worker: int | None) -> bool:
+        return worker is None or worker not in self._workers or self._workers[worker].state != "live"
 
     # Insight --------------------------------------------------------------------------------------
 
@@ -128,6 +158,18 @@ class MemoryRows:
         wanted = named if ids or execution_ids else self._requests
         return oldest_first(request for request in wanted.values() if status in (None, request.status))[:limit]
 
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        return {id: self._dossier(id, snapshots) for id in ids if id in self._executions}
+
+    def _dossier(self, id: str, snapshots: bool) -> Dossier:
+        decisions, actions = self._decisions.get(id, ()), self._actions.get(id, ())
+        return Dossier(
+            [copy(row) for row in sorted(decisions, key=lambda row: (row.request_id, row.ordinal))],
+            [copy(row) for row in self._events.get(id, ())],
+            [copy(row) for row in sorted(actions, key=lambda row: (row.generation, -row.seq))],
+            sorted((copy(row) for row in self._snapshots.get(id, ())), key=_place_of) if snapshots else [],
+        )
+
     async def tree(self, execution_id: str) -> list[Execution]:
         found, heads = [], [execution_id]
         for head in heads:
@@ -166,3 +208,7 @@ def _mentions(row: Execution, text: str) -> bool:
 
 def _lower(text: str) -> str:
     return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+
+
+def _place_of(row: Snapshot) -> tuple[int, str]:
+    return row.seq, row.branch

@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 
 from perdure.clock import SystemClock, from_datetime, micros
+from perdure.deliveries import Delivery, Receipt
 from perdure.errors import CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
     Batch,
     Change,
-    Delivery,
     Entry,
     Execution,
     Folded,
@@ -32,7 +32,6 @@ from perdure.records import (
     Limit,
     Message,
     Outgoing,
-    Receipt,
     Request,
     Schedule,
     Status,

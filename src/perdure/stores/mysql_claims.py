@@ -83,7 +83,7 @@ async def _take(session: Session, wanted: Wanted) -> list[Execution]:
 async def _hand_over(session: Session, worker: int, chosen: Sequence[Row]) -> list[Execution]:
     sql = session.sql
     ids = [row["id"] for row in chosen]
-    crashed = [row["id"] for row in chosen if row.get("status") == "running"]
+    crashed = [row["id"] for row in chosen if row.get("owner") is not None]
     count = [sql.fill("count_crashes", ids=crashed)] if crashed else []
     *_, rows, _ = await session.run(
         *count, sql.fill("claim", worker=worker, ids=ids), sql.fill("claimed", ids=ids), sql["commit"]

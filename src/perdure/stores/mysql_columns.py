@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncmy.converters import escape_string
 
-from perdure.records import Entry, Execution, Request, Schedule
+from perdure.records import AuditEvent, DecisionRow, Entry, Execution, Request, RollbackAction, Schedule, Snapshot
 from perdure.stores.naming import Names, load_statements
 from perdure.stores.timestamps import to_text
 
@@ -27,6 +27,9 @@ PARTS = (
     "mysql_presence",
     "mysql_reads",
 )
+
+
+Record = Execution | Request | Schedule | DecisionRow | AuditEvent | RollbackAction | Snapshot
 
 
 class Rows(list[str]):
@@ -107,16 +110,16 @@ def _entry(entry: Entry, fence: str | None = None) -> str:
 
 _FIELDS = {
     kind: tuple((field.name, field.name.endswith("_at")) for field in fields(kind))
-    for kind in (Execution, Request, Schedule)
+    for kind in (Execution, Request, Schedule, DecisionRow, AuditEvent, RollbackAction, Snapshot)
 }
 
 
-def pack_rows(records: Sequence[Execution | Request]) -> Rows:
+def pack_rows(records: Sequence[Any]) -> Rows:
     """Rows with all fields of these records, in their order."""
     return Rows(f"({','.join(map(literal, values(record).values()))})" for record in records)
 
 
-def values(record: Execution | Request | Schedule) -> dict[str, Any]:
+def values(record: Record) -> dict[str, Any]:
     """The fields of a record, times as text."""
     return {
         name: time_or_null(getattr(record, name)) if is_time else getattr(record, name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from perdure.errors import BadBatchError
-from perdure.records import ENDED, Batch, Change, Execution, Status, Verdict, Verdicts
+from perdure.records import ENDED, PARKED, Batch, Change, Execution, Verdict, Verdicts
 from perdure.stores.mysql_columns import Rows, Statements, pack_entries, pack_rows, some, time, time_or_null
 from perdure.stores.mysql_errors import DRIVER_ERRORS, NOT_NULL, error_code
 from perdure.stores.mysql_sessions import Result, Session
@@ -78,7 +78,8 @@ async def record_within(session: Session, batch: Batch) -> Verdicts:
 
 
 def _is_entries_only(batch: Batch) -> bool:
-    others = batch.creates, batch.changes, batch.requests, batch.closes, batch.takes, batch.untakes
+    waits = batch.requests, batch.closes, batch.takes, batch.untakes
+    others = batch.creates, batch.changes, *waits, batch.actions, batch.snapshots
     return bool(batch.entries) and not any(others)
 
 
@@ -114,12 +115,8 @@ def _pack_creates(batch: Batch) -> Rows:
 
 
 def _suppose(sql: Statements, batch: Batch) -> str:
-    fences = [(change.execution_id, change.fence) for change in batch.changes if change.status is not Status.WAITING]
-    parks = [
-        (change.execution_id, change.fence, change.nudges)
-        for change in batch.changes
-        if change.status is Status.WAITING
-    ]
+    fences = [(change.execution_id, change.fence) for change in batch.changes if change.status not in PARKED]
+    parks = [(change.execution_id, change.fence, change.nudges) for change in batch.changes if change.status in PARKED]
     return sql.fill(
         "suppose",
         worker=batch.worker,
@@ -137,9 +134,13 @@ def _tail(sql: Statements, batch: Batch, refused: set[str], passed: list[Change]
     entries = [entry for entry in batch.entries if entry.execution_id not in refused]
     if entries:
         yield sql.fill("insert_entries", rows=pack_entries(entries))
-    requests = [request for request in batch.requests if request.execution_id not in refused]
+    requests = sorted((r for r in batch.requests if r.execution_id not in refused), key=lambda request: request.id)
     if requests:
-        yield sql.fill("insert_requests", rows=pack_rows(sorted(requests, key=lambda request: request.id)))
+        yield sql.fill("insert_requests", rows=pack_rows(requests))
+    if actions := [action for action in batch.actions if action.execution_id not in refused]:
+        yield sql.fill("put_actions", rows=pack_rows(actions))
+    if snapshots := [snapshot for snapshot in batch.snapshots if snapshot.execution_id not in refused]:
+        yield sql.fill("insert_snapshots", rows=pack_rows(snapshots))
     if batch.closes:
         yield sql.fill("close_requests", ids=batch.closes, now=time(batch.now), refused=not_these)
     for id, seq in batch.untakes:
@@ -157,6 +158,7 @@ def _change(sql: Statements, change: Change, token: str) -> str:
         "change",
         id=change.execution_id,
         status=change.status,
+        keeps=change.keeps,
         output=change.output,
         error=change.error,
         checksum=change.checksum,
@@ -206,7 +208,7 @@ def _judge(change: Change, marks: tuple[int, int] | None) -> Verdict:
     fence, nudges = marks
     if fence != change.fence:
         return Verdict.FENCED
-    return Verdict.NUDGED if change.status is Status.WAITING and nudges != change.nudges else Verdict.OK
+    return Verdict.NUDGED if change.status in PARKED and nudges != change.nudges else Verdict.OK
 
 
 # Settling ---------------------------------------------------------------------------------------------

@@ -9,30 +9,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.records import (
-    ENDED,
+from perdure.deliveries import (
     Answer,
     Cut,
+    Decide,
     Delivery,
     Expiry,
-    Message,
+    Note,
     Post,
     Receipt,
-    Request,
     Resume,
+    Rewind,
     Settle,
+    Wish,
+    takes_answers,
+)
+from perdure.records import (
+    ENDED,
+    Message,
+    Request,
     Status,
     Verdict,
-    Wish,
     is_legal,
 )
 from perdure.stores.columns import read_records
-from perdure.stores.mysql_columns import Statements, pack_entries
+from perdure.stores.mysql_columns import Statements, pack_entries, pack_rows, time_or_null
 from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
 from perdure.stores.mysql_sessions import Result, Session
 
 # The decisions are found by their requests.
 _OF_AN_EXECUTION = (
+    "events",
     "decisions",
     "requests",
     "entries",
@@ -72,6 +79,12 @@ async def deliver(session: Session, delivery: Delivery) -> Receipt:
                 return await _settle(session, id)
             case Cut():
                 return await _cut(session, delivery)
+            case Rewind():
+                return await _rewind(session, delivery)
+            case Decide():
+                return await _take_part(session, delivery)
+            case Note():
+                return await _note(session, delivery)
 
 
 async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
@@ -203,6 +216,70 @@ async def _cut(session: Session, cut: Cut) -> Receipt:
         sql.fill("free_messages", id=id, from_seq=cut.from_seq),
         sql["commit"],
     )
+    return Receipt(Verdict.OK, id)
+
+
+async def _rewind(session: Session, delivery: Rewind) -> Receipt:
+    sql, id = session.sql, delivery.execution_id
+    _, rows = await session.run(sql["begin"], sql.fill("standing", id=id))
+    standing = _standing(rows)
+    if standing is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if standing.status is Status.ROLLING_BACK:
+        return await _refuse(session, Receipt(Verdict.REPEAT, id))
+    running = standing.status is Status.RUNNING
+    if not running and not is_legal(standing.status, Status.ROLLING_BACK):
+        return await _refuse(session, Receipt(Verdict.ENDED, id))
+    wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
+    await session.run(wish, _nudge(sql, id) if running else sql.fill("roll_back", id=id), sql["commit"])
+    return Receipt(Verdict.OK, id)
+
+
+async def _take_part(session: Session, delivery: Decide) -> Receipt:
+    sql, asked = session.sql, delivery.request_id
+    _, rows, found = await session.run(
+        sql["begin"], sql.fill("standing_of_request", id=asked), sql.fill("request_under_lock", id=asked)
+    )
+    standing, request = _standing(rows), _request(found)
+    if standing is None or request is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    id = standing.id
+    if request.status != "open":
+        return await _refuse(session, Receipt(Verdict.DECIDED, id, request))
+    if not takes_answers(request.kind, standing.status):
+        return await _refuse(session, Receipt(Verdict.ENDED, id, request))
+    if (await session.run(sql.fill("count_events", id=id)))[0].value != delivery.known:
+        return await _refuse(session, Receipt(Verdict.OWNED, id, request))
+    statements = []
+    if delivery.decisions:
+        statements.append(sql.fill("insert_decisions", rows=pack_rows(delivery.decisions)))
+    if delivery.events:
+        statements.append(sql.fill("insert_events", rows=pack_rows(delivery.events)))
+    part = {name: getattr(delivery, name) for name in ("status", "answer", "by", "via", "checksum", "policy")}
+    part |= {"assignee": delivery.assignee, "expires_at": time_or_null(delivery.expires_at)}
+    statements.append(sql.fill("take_part", id=asked, **part))
+    if delivery.status != "open":
+        statements.append(_after(sql, request.kind, standing))
+    *_, after, _ = await session.run(*statements, sql.fill("get_request", id=asked), sql["commit"])
+    return Receipt(Verdict.OK, id, _request(after))
+
+
+def _after(sql: Statements, kind: str, standing: _Standing) -> str:
+    if kind == "undo" and standing.status is Status.ROLLBACK_FAILED:
+        return sql.fill("roll_back", id=standing.id)
+    if kind == "unknown" and standing.status is Status.BLOCKED:
+        return sql.fill("resume", id=standing.id)
+    return _nudge(sql, standing.id)
+
+
+async def _note(session: Session, note: Note) -> Receipt:
+    sql, id = session.sql, note.execution_id
+    _, rows = await session.run(sql["begin"], sql.fill("standing", id=id))
+    if _standing(rows) is None:
+        return await _refuse(session, Receipt(Verdict.GONE))
+    if (await session.run(sql.fill("count_events", id=id)))[0].value != note.known:
+        return await _refuse(session, Receipt(Verdict.OWNED, id))
+    await session.run(sql.fill("insert_events", rows=pack_rows(note.events)), sql["commit"])
     return Receipt(Verdict.OK, id)
 
 

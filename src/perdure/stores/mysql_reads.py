@@ -7,7 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure.clock import from_datetime
-from perdure.records import ENDED, Entry, Execution, Page, Query, Request, Schedule, Tally, WorkerRecord
+from perdure.records import (
+    ENDED,
+    AuditEvent,
+    DecisionRow,
+    Dossier,
+    Entry,
+    Execution,
+    Page,
+    Query,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Tally,
+    WorkerRecord,
+)
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, page_name, successor
@@ -73,6 +88,20 @@ class MysqlReads:
             limit=limit,
         )
         return read_records(Request, found.rows)
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        ask, these = self._pool.ask, some(ids)
+        found = {row["id"]: Dossier() for row in (await ask("known", ids=these)).rows}
+        decisions = (await ask("dossier_decisions", ids=these)).rows
+        for row, decision in zip(decisions, read_records(DecisionRow, decisions), strict=True):
+            found[row["of_execution"]].decisions.append(decision)
+        for event in read_records(AuditEvent, (await ask("dossier_events", ids=these)).rows):
+            found[event.execution_id].events.append(event)
+        for action in read_records(RollbackAction, (await ask("dossier_actions", ids=these)).rows):
+            found[action.execution_id].actions.append(action)
+        for state in read_records(Snapshot, (await ask("dossier_snapshots", ids=these)).rows if snapshots else ()):
+            found[state.execution_id].snapshots.append(state)
+        return found
 
     async def tree(self, execution_id: str) -> list[Execution]:
         found: list[Execution] = []

@@ -23,6 +23,7 @@ TABLES = (
     "approval_requests",
     "rollback_actions",
     "approval_decisions",
+    "audit_events",
     "messages",
     "workers",
     "payload_chunks",

@@ -14,15 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from perdure.deliveries import Answer, Cut, Decide, Delivery, Expiry, Note, Post, Receipt, Resume, Rewind, Settle, Wish
 from perdure.keys import NAMESPACE_MARK
 from perdure.records import (
-    Answer,
+    AuditEvent,
     Batch,
-    Cut,
-    Delivery,
+    Dossier,
     Entry,
     Execution,
-    Expiry,
     Folded,
     Glance,
     Inbox,
@@ -30,16 +29,11 @@ from perdure.records import (
     Message,
     Outgoing,
     Page,
-    Post,
     Query,
-    Receipt,
     Request,
-    Resume,
     Schedule,
-    Settle,
     Tally,
     Verdicts,
-    Wish,
     WorkerRecord,
 )
 from perdure.store import Same, Store, Transaction
@@ -245,6 +239,8 @@ class NamespacedStore:
             closes=[self._in(id) for id in batch.closes],
             takes=[(self._in(id), seq) for id, seq in batch.takes],
             untakes=[(self._in(id), seq) for id, seq in batch.untakes],
+            actions=[replace(row, execution_id=self._in(row.execution_id)) for row in batch.actions],
+            snapshots=[replace(row, execution_id=self._in(row.execution_id)) for row in batch.snapshots],
         )
 
     def commit(self, batch: Batch) -> Verdicts | Awaitable[Verdicts]:
@@ -265,8 +261,21 @@ class NamespacedStore:
             case Cut():
                 id, entry = self._in(delivery.execution_id), self._entry_in(delivery.entry)
                 delivery = replace(delivery, execution_id=id, entry=entry)
-            case Wish() | Settle() | Resume():
+            case Wish() | Settle() | Resume() | Rewind():
                 delivery = replace(delivery, execution_id=self._in(delivery.execution_id))
+            case Decide():
+                delivery = replace(
+                    delivery,
+                    request_id=self._in(delivery.request_id),
+                    decisions=[
+                        replace(d, request_id=self._in(d.request_id), execution_id=self._in(d.execution_id))
+                        for d in delivery.decisions
+                    ],
+                    events=self._events_in(delivery.events),
+                )
+            case Note():
+                id, events = self._in(delivery.execution_id), self._events_in(delivery.events)
+                delivery = replace(delivery, execution_id=id, events=events)
         receipt = await self._store.deliver(delivery, now)
         request = receipt.request
         return replace(
@@ -274,6 +283,11 @@ class NamespacedStore:
             execution_id=self._out_or_none(receipt.execution_id),
             request=None if request is None else self._request(request),
         )
+
+    def _events_in(self, events: Sequence[AuditEvent]) -> list[AuditEvent]:
+        return [
+            replace(e, execution_id=self._in(e.execution_id), request_id=self._in_or_none(e.request_id)) for e in events
+        ]
 
     def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
         ours = self._message_in(item) if isinstance(item, Message) else self._execution_in(item)
@@ -385,6 +399,18 @@ class NamespacedStore:
         else:
             rows = await _requests(self._store, lambda row: self._is_ours(row.execution_id), status, limit)
         return [self._request(row) for row in rows]
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        found = await self._store.dossiers([self._in(id) for id in ids], snapshots=snapshots)
+        return {self._out(id): self._dossier(dossier, self._out(id)) for id, dossier in found.items()}
+
+    def _dossier(self, dossier: Dossier, id: str) -> Dossier:
+        return Dossier(
+            [replace(d, request_id=self._out(d.request_id), execution_id=id) for d in dossier.decisions],
+            [replace(e, request_id=self._out_or_none(e.request_id), execution_id=id) for e in dossier.events],
+            [replace(row, execution_id=id) for row in dossier.actions],
+            [replace(row, execution_id=id) for row in dossier.snapshots],
+        )
 
     async def schedules(self) -> list[Schedule]:
         return [self._schedule(row) for row in await self._store.schedules() if self._is_ours(row.name)]

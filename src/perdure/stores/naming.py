@@ -22,6 +22,7 @@ Dialect = Literal["postgres", "mysql"]
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # the longest name that it stands before has 39 characters
 _INDEX = re.compile(r"\b(create (?:unique )?index (?:if not exists )?)(\w+)")
+_DROPPED = re.compile(r"\bdrop index (\w+)")
 _FUNCTION = re.compile(r"^create (?:or replace )?function (\w+)", re.MULTILINE)
 _BEFORE_A_TABLE = r"(?:from|join|into|update|table|on|if not exists|references)\s+|null::"
 # Tables that no migration makes: a move does.
@@ -74,6 +75,7 @@ class Names:
             text = text.replace(_HERE[self.dialect], f"'{self.schema}'")
         if self.schema is None and not self.prefix:
             return text
+        text = _DROPPED.sub(lambda found: f"drop index {self._whole(found[1])}", text)
         text = _INDEX.sub(lambda found: found[1] + self._quote(self.prefix + found[2]), text)
         return _pattern(self.dialect).sub(lambda found: (found[1] or "") + self._whole(found[2] or found[3]), text)
 

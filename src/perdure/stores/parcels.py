@@ -14,6 +14,7 @@ OF_EXECUTIONS = (
     "approval_requests",
     "approval_decisions",
     "rollback_actions",
+    "audit_events",
     "messages",
     "payload_chunks",
 )

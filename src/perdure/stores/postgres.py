@@ -16,17 +16,15 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.clock import SystemClock, from_datetime, micros
+from perdure.deliveries import Answer, Cut, Decide, Delivery, Expiry, Note, Post, Receipt, Resume, Rewind, Settle, Wish
 from perdure.errors import CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
-    Answer,
     Batch,
     Change,
-    Cut,
-    Delivery,
+    Dossier,
     Entry,
     Execution,
-    Expiry,
     Folded,
     Glance,
     Inbox,
@@ -34,18 +32,13 @@ from perdure.records import (
     Message,
     Outgoing,
     Page,
-    Post,
     Query,
-    Receipt,
     Request,
-    Resume,
     Schedule,
-    Settle,
     Status,
     Tally,
     Verdict,
     Verdicts,
-    Wish,
     WorkerRecord,
 )
 from perdure.store import Same, Transaction
@@ -71,6 +64,7 @@ from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_com
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_notify import Listener, Notifier
 from perdure.stores.postgres_outbox import PostgresOutbox
+from perdure.stores.postgres_people import bring, read_dossiers
 from perdure.stores.postgres_presence import attendance
 from perdure.stores.postgres_sessions import CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
@@ -349,6 +343,8 @@ class PostgresStore(PostgresMoves):
                 receipt = _receipt(id, await self._pool.value("deliver_resume", id))
             case Cut():
                 receipt = await self._cut(delivery)
+            case Rewind() | Decide() | Note():
+                receipt = await bring(self._pool, delivery)
         if receipt.verdict is Verdict.OK:
             self._tell()
         return receipt
@@ -468,6 +464,9 @@ class PostgresStore(PostgresMoves):
         limit: int = 1000,
     ) -> list[Request]:
         return read_records(Request, await self._pool.rows("get_requests", ids, execution_ids, status, limit))
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        return await read_dossiers(self._pool, ids, snapshots)
 
     async def tree(self, execution_id: str) -> list[Execution]:
         return read_records(Execution, await self._pool.rows("descendants", execution_id))

@@ -114,6 +114,8 @@ def pack_batch(batch: Batch) -> list[Any]:
         [seq for _, seq in batch.takes],
         [id for id, _ in batch.untakes],
         [seq for _, seq in batch.untakes],
+        pack_records(batch.actions),
+        pack_records(batch.snapshots),
     ]
 
 

@@ -19,7 +19,7 @@ from perdure.stores.postgres_columns import (
 
 def statement_of(batch: Batch) -> tuple[str | None, Sequence[Any]]:
     """The narrowest statement that records this batch, and its parameters; no name if it takes two."""
-    waits = batch.requests or batch.closes or batch.takes or batch.untakes
+    waits = batch.requests or batch.closes or batch.takes or batch.untakes or batch.actions or batch.snapshots
     if not (batch.creates or batch.changes or waits):
         if len(batch.entries) == 1:
             return "commit_entry", (batch.worker, batch.epoch, *batch.entries[0])

@@ -18,6 +18,7 @@ TABLES = (
     "approval_requests",
     "rollback_actions",
     "approval_decisions",
+    "audit_events",
     "messages",
     "workers",
     "payload_chunks",

@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.codec import REFUSED, checksum
+from perdure.deliveries import Answer, Cut, Decide, Delivery, Post, Receipt
 from perdure.errors import DecodeError
 from perdure.records import (
-    Answer,
     Batch,
     Change,
-    Cut,
-    Delivery,
+    DecisionRow,
+    Dossier,
     Entry,
     Execution,
     Folded,
@@ -28,11 +28,11 @@ from perdure.records import (
     Message,
     Outgoing,
     Page,
-    Post,
     Query,
-    Receipt,
     Request,
+    RollbackAction,
     Schedule,
+    Snapshot,
     Verdict,
     Verdicts,
 )
@@ -158,7 +158,20 @@ class SealedStore:
             entries=[self._sealed_entry(entry) for entry in batch.entries],
             changes=[self._sealed_change(change) for change in batch.changes],
             requests=[self._sealed_request(row) for row in batch.requests],
+            actions=[self._sealed_action(row) for row in batch.actions],
+            snapshots=[self._sealed_snapshot(row) for row in batch.snapshots],
         )
+
+    def _sealed_action(self, row: RollbackAction) -> RollbackAction:
+        place = f"{row.generation}:{row.key}"
+        output = self._seal(row.output, row.execution_id, place, "output")
+        error = self._seal(row.error, row.execution_id, place, "error")
+        total = checksum(None, output, error)
+        return replace(row, output=output, error=error, encoding=f"{row.encoding}+aes", checksum=total)
+
+    def _sealed_snapshot(self, row: Snapshot) -> Snapshot:
+        state = self._seal(row.state, row.execution_id, f"{row.seq}:{row.branch}", "state") or ""
+        return replace(row, state=state, encoding=f"{row.encoding}+aes", checksum=checksum(state))
 
     def commit(self, batch: Batch) -> Verdicts | Awaitable[Verdicts]:
         return self._store.commit(self._sealed_batch(batch))
@@ -172,6 +185,8 @@ class SealedStore:
                 return await self._answer(delivery, now)
             case Post(message):
                 delivery = Post(self._sealed_message(message))
+            case Decide():
+                return await self._take_part(delivery, now)
             case Cut():
                 sealed = self._sealed_entry(delivery.entry)
                 mark = self._encryption.fingerprints(delivery.checksum, delivery.execution_id)[0]
@@ -193,6 +208,52 @@ class SealedStore:
             if receipt.verdict is Verdict.DECIDED and receipt.request.answer == answer.value:
                 receipt.verdict = Verdict.REPEAT
         return receipt
+
+    async def _take_part(self, part: Decide, now: int) -> Receipt:
+        found = await self._store.requests(ids=[part.request_id], status=None)
+        if not found:
+            return Receipt(Verdict.GONE)
+        id = found[0].execution_id
+        answer = self._seal(part.answer, id, part.request_id, "answer")
+        decisions = [replace(d, arguments=self._seal(d.arguments, id, _voice(d), "arguments")) for d in part.decisions]
+        total = None if answer is None else checksum(answer)
+        receipt = await self._store.deliver(replace(part, answer=answer, decisions=decisions, checksum=total), now)
+        if receipt.request is not None:
+            receipt.request = self._opened_request(receipt.request)
+        return receipt
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        found = await self._store.dossiers(ids, snapshots=snapshots)
+        return {id: self._opened_dossier(dossier, id) for id, dossier in found.items()}
+
+    def _opened_dossier(self, dossier: Dossier, id: str) -> Dossier:
+        return replace(
+            dossier,
+            decisions=[
+                replace(d, arguments=self._open(d.arguments, id, _voice(d), "arguments")) for d in dossier.decisions
+            ],
+            actions=[self._opened_action(row) for row in dossier.actions],
+            snapshots=[self._opened_snapshot(row) for row in dossier.snapshots],
+        )
+
+    def _opened_action(self, row: RollbackAction) -> RollbackAction:
+        place = f"{row.generation}:{row.key}"
+        output = self._open(row.output, row.execution_id, place, "output")
+        error = self._open(row.error, row.execution_id, place, "error")
+        fits = checksum(None, row.output, row.error) == row.checksum
+        return replace(
+            row,
+            output=output,
+            error=error,
+            encoding=row.encoding.removesuffix("+aes"),
+            checksum=checksum(None, output, error) if fits else row.checksum,
+        )
+
+    def _opened_snapshot(self, row: Snapshot) -> Snapshot:
+        state = self._open(row.state, row.execution_id, f"{row.seq}:{row.branch}", "state") or ""
+        fits = checksum(row.state) == row.checksum
+        encoding = row.encoding.removesuffix("+aes")
+        return replace(row, state=state, encoding=encoding, checksum=checksum(state) if fits else row.checksum)
 
     def outgoing(self, item: Execution | Message, *, any_input: bool = False) -> Outgoing:
         sealed = self._sealed_message(item) if isinstance(item, Message) else self._sealed_execution(item)
@@ -288,3 +349,7 @@ class SealedStore:
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         page = await self._store.list(query, limit, cursor)
         return Page([self._opened_execution(row) for row in page.items], page.cursor)
+
+
+def _voice(row: DecisionRow) -> str:
+    return f"{row.request_id}:{row.ordinal}"

@@ -15,18 +15,17 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from perdure.clock import Clock, micros
+from perdure.deliveries import Delivery, Receipt
 from perdure.errors import StoreUnavailableError
 from perdure.records import (
     ENDED,
     Batch,
     Change,
-    Delivery,
     Entry,
     Execution,
     Folded,
     Glance,
     Limit,
-    Receipt,
     Schedule,
     Status,
     Verdict,
@@ -228,6 +227,12 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
             self._db.run_many("insert_entry", entry_rows(entries))
         if batch.requests or batch.closes or batch.takes or batch.untakes:
             self._record_waits(batch, refused or set())
+        for action in batch.actions:
+            if not refused or action.execution_id not in refused:
+                self._db.run("put_action", record_row(action))
+        for snapshot in batch.snapshots:
+            if not refused or snapshot.execution_id not in refused:
+                self._db.run("insert_snapshot", record_row(snapshot))
         return Verdicts(True, creates, changes)
 
     def _stands(self, worker: int, epoch: int) -> bool:
@@ -348,7 +353,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
             return []
         found = find(self._db, wanted)
         for row in found:
-            if row.status == "running":
+            if row.orphaned:
                 self._db.run("count_crash", {"id": row.id, "last": self._db.value("last_seq", (row.id,))})
             self._db.run("claim", {"id": row.id, "worker": worker, "now": to_text(wanted.now)})
         rows = self._executions([row.id for row in found])

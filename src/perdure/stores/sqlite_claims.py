@@ -19,10 +19,10 @@ MOST_WAITING = 1000  # of a limited queue, the first ones are judged
 
 
 class Found(NamedTuple):
-    """An execution that may be claimed."""
+    """An execution that may be claimed. `orphaned`: its owner is dead."""
 
     id: str
-    status: str
+    orphaned: bool
     priority: int
     created_at: str
 

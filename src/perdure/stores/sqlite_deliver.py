@@ -6,29 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.records import (
-    ENDED,
+from perdure.deliveries import (
     Answer,
     Cut,
+    Decide,
     Delivery,
     Expiry,
-    Message,
+    Note,
     Post,
     Receipt,
-    Request,
     Resume,
+    Rewind,
     Settle,
-    Status,
-    Verdict,
     Wish,
-    is_legal,
+    takes_answers,
 )
+from perdure.records import ENDED, Message, Request, Status, Verdict, is_legal
 from perdure.stores.sqlite_database import Database
-from perdure.stores.sqlite_rows import entry_row, read_records, to_json
-from perdure.stores.timestamps import to_text
+from perdure.stores.sqlite_rows import entry_row, read_records, record_row, to_json
+from perdure.stores.timestamps import to_text, to_text_or_null
 
 # The decisions are found by their requests.
 _OF_AN_EXECUTION = (
+    "events",
     "decisions",
     "requests",
     "entries",
@@ -63,6 +63,12 @@ def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
             return _direct(database, delivery, to_text(now))
         case Cut():
             return _cut(database, delivery, to_text(now))
+        case Rewind():
+            return _rewind(database, delivery, to_text(now))
+        case Decide():
+            return _take_part(database, delivery, to_text(now))
+        case Note():
+            return _note(database, delivery)
 
 
 def _decide(database: Database, delivery: Answer | Expiry, now: str) -> Receipt:
@@ -163,6 +169,73 @@ def _cut(database: Database, cut: Cut, now: str) -> Receipt:
     database.run("insert_entry", entry_row(cut.entry))
     database.run("revive_execution", {"id": id, "checksum": cut.checksum, "now": now})
     database.run("free_messages", (id, cut.from_seq))
+    return Receipt(Verdict.OK, id)
+
+
+def _rewind(database: Database, delivery: Rewind, now: str) -> Receipt:
+    id = delivery.execution_id
+    standing = _standing(database, id)
+    if standing is None:
+        return Receipt(Verdict.GONE)
+    if standing.status is Status.ROLLING_BACK:
+        return Receipt(Verdict.REPEAT, id)
+    running = standing.status is Status.RUNNING
+    if not running and not is_legal(standing.status, Status.ROLLING_BACK):
+        return Receipt(Verdict.ENDED, id)
+    database.run("wish", {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason})
+    database.run("nudge" if running else "roll_back_execution", {"id": id, "now": now})
+    return Receipt(Verdict.OK, id)
+
+
+def _take_part(database: Database, delivery: Decide, now: str) -> Receipt:
+    request = _request(database, delivery.request_id)
+    standing = _standing(database, request.execution_id) if request is not None else None
+    if request is None or standing is None:
+        return Receipt(Verdict.GONE)
+    id = request.execution_id
+    if request.status != "open":
+        return Receipt(Verdict.DECIDED, id, request)
+    if not takes_answers(request.kind, standing.status):
+        return Receipt(Verdict.ENDED, id, request)
+    if database.value("count_events", (id,)) != delivery.known:
+        return Receipt(Verdict.OWNED, id, request)
+    for decision in delivery.decisions:
+        database.run("insert_decision", record_row(decision))
+    for event in delivery.events:
+        database.run("insert_event", record_row(event))
+    values = {
+        "id": request.id,
+        "now": now,
+        "status": delivery.status,
+        "answer": delivery.answer,
+        "by": delivery.by,
+        "via": delivery.via,
+        "checksum": delivery.checksum,
+        "policy": delivery.policy,
+        "assignee": delivery.assignee,
+        "expires_at": to_text_or_null(delivery.expires_at),
+    }
+    database.run("take_part_in_request", values)
+    if delivery.status != "open":
+        database.run(statement_after(request.kind, standing.status), {"id": id, "now": now})
+    return Receipt(Verdict.OK, id, _request(database, request.id))
+
+
+def statement_after(kind: str, status: Status) -> str:
+    """What becomes of the execution whose request was decided."""
+    if kind == "undo" and status is Status.ROLLBACK_FAILED:
+        return "roll_back_execution"
+    return "resume_execution" if kind == "unknown" and status is Status.BLOCKED else "nudge"
+
+
+def _note(database: Database, note: Note) -> Receipt:
+    id = note.execution_id
+    if _standing(database, id) is None:
+        return Receipt(Verdict.GONE)
+    if database.value("count_events", (id,)) != note.known:
+        return Receipt(Verdict.OWNED, id)
+    for event in note.events:
+        database.run("insert_event", record_row(event))
     return Receipt(Verdict.OK, id)
 
 

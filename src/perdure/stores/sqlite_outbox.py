@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perdure.deliveries import Post
 from perdure.errors import PerdureError
-from perdure.records import Execution, Folded, Message, Outgoing, Post, Verdict
+from perdure.records import Execution, Folded, Message, Outgoing, Verdict
 from perdure.store import Same
 from perdure.stores import outgoing
 from perdure.stores.sqlite_database import Database

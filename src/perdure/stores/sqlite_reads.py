@@ -12,7 +12,23 @@ from typing import Any, TypeVar
 
 from perdure.clock import Clock, SystemClock
 from perdure.errors import DecodeError, StoreUnavailableError
-from perdure.records import Entry, Execution, Inbox, Message, Page, Query, Request, Schedule, Tally, WorkerRecord
+from perdure.records import (
+    AuditEvent,
+    DecisionRow,
+    Dossier,
+    Entry,
+    Execution,
+    Inbox,
+    Message,
+    Page,
+    Query,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Tally,
+    WorkerRecord,
+)
 from perdure.stores.attributes import plain_pairs
 from perdure.stores.conditions import composed, conditions, page_name, successor
 from perdure.stores.paging import cursor_after, read_cursor
@@ -158,6 +174,23 @@ class SqliteReads:
             name = "some_requests"
             values |= {"ids": to_json(ids), "execution_ids": to_json(execution_ids)}
         return await self._read(lambda: read_records(Request, self._db.run(name, values)))
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        return await self._read(lambda: self._dossiers(to_json(ids), snapshots))
+
+    def _dossiers(self, ids: str, snapshots: bool) -> dict[str, Dossier]:
+        run = self._db.run
+        found = {row.id: Dossier() for row in read_records(Execution, run("executions", (ids,)))}
+        requests = {row.id: row.execution_id for row in read_records(Request, run("requests_of", (ids,)))}
+        for decision in read_records(DecisionRow, run("decisions_of", (ids,))):
+            found[requests[decision.request_id]].decisions.append(decision)
+        for event in read_records(AuditEvent, run("events_of", (ids,))):
+            found[event.execution_id].events.append(event)
+        for action in read_records(RollbackAction, run("actions_of", (ids,))):
+            found[action.execution_id].actions.append(action)
+        for snapshot in read_records(Snapshot, run("snapshots_of", (ids,))) if snapshots else ():
+            found[snapshot.execution_id].snapshots.append(snapshot)
+        return found
 
     async def tree(self, execution_id: str) -> list[Execution]:
         return await self._read(lambda: read_records(Execution, self._db.run("tree", (execution_id,))))

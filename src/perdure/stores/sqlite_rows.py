@@ -10,11 +10,34 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
-from perdure.records import Entry, Execution, Message, Request, Schedule, Status, WorkerRecord
+from perdure.records import (
+    AuditEvent,
+    DecisionRow,
+    Entry,
+    Execution,
+    Message,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Status,
+    WorkerRecord,
+)
 from perdure.stores.attributes import has_attributes
 from perdure.stores.timestamps import from_text, from_text_or_null, to_text, to_text_or_null
 
-Record = TypeVar("Record", Execution, Request, Message, WorkerRecord, Schedule)
+Record = TypeVar(
+    "Record",
+    Execution,
+    Request,
+    Message,
+    WorkerRecord,
+    Schedule,
+    DecisionRow,
+    AuditEvent,
+    RollbackAction,
+    Snapshot,
+)
 Row = tuple[Any, ...]
 
 _TIMES = {
@@ -28,8 +51,19 @@ _TIMES = {
     "lease_until",
     "next_at",
     "last_at",
+    "completed_at",
 }
-_KINDS = (Execution, Request, Message, WorkerRecord, Schedule)
+_KINDS = (
+    Execution,
+    Request,
+    Message,
+    WorkerRecord,
+    Schedule,
+    DecisionRow,
+    AuditEvent,
+    RollbackAction,
+    Snapshot,
+)
 _FIELDS = {kind: [field.name for field in fields(kind)] for kind in _KINDS}
 _VALUES = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
 _TIMES_AT = {kind: [at for at, name in enumerate(names) if name in _TIMES] for kind, names in _FIELDS.items()}
@@ -45,7 +79,7 @@ def read_entry(row: Row) -> Entry:
     return Entry._make((*row[:15], from_text(row[15]), from_text(row[16])))
 
 
-def record_row(record: Execution | Request | Schedule, **instead: str) -> Row:
+def record_row(record: Any, **instead: str) -> Row:
     """The parameters of what inserts a record: all its fields in their order, some replaced."""
     kind = type(record)
     values = list(_VALUES[kind](record))

@@ -22,6 +22,7 @@ from perdure.testing.checks import (
     keeping,
     limits,
     moves,
+    people,
     queries,
     reads,
     restarts,
@@ -57,7 +58,7 @@ def _promises(*groups: ModuleType) -> list[Check]:
     ]
 
 
-CHECKS = _promises(commits, workers, claims, limits, deliveries, restarts, reads, queries, keeping, moves)
+CHECKS = _promises(commits, workers, claims, limits, deliveries, people, restarts, reads, queries, keeping, moves)
 
 
 async def check_store(make_store: MakeStore) -> None:

@@ -10,10 +10,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.deliveries import Delivery, Receipt
 from perdure.errors import CommitUnknownError, StoreUnavailableError
 from perdure.records import (
     Batch,
-    Delivery,
+    Dossier,
     Entry,
     Execution,
     Folded,
@@ -24,7 +25,6 @@ from perdure.records import (
     Outgoing,
     Page,
     Query,
-    Receipt,
     Request,
     Schedule,
     Tally,
@@ -372,6 +372,10 @@ class FaultyStore:
         found: list[Request] = await self._ask(
             lambda: self.store.requests(ids=ids, execution_ids=execution_ids, status=status, limit=limit)
         )
+        return found
+
+    async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
+        found: dict[str, Dossier] = await self._ask(lambda: self.store.dossiers(ids, snapshots=snapshots))
         return found
 
     async def tree(self, execution_id: str) -> list[Execution]:

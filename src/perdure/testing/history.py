@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure.records import Batch, Delivery, Entry, Execution, Message, Receipt, Request, Verdicts
+from perdure.deliveries import Delivery, Receipt
+from perdure.records import Batch, Entry, Execution, Message, Request, Verdicts
 
 
 @dataclass(slots=True, frozen=True)

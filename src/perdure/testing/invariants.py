@@ -10,7 +10,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 
-from perdure.records import ENDED, Answer, Entry, Execution, Post, Receipt, Status, Verdict
+from perdure.deliveries import Answer, Post, Receipt
+from perdure.records import ENDED, Entry, Execution, Status, Verdict
 from perdure.testing.history import Acknowledged, Body, Delivered, History, Recorded
 from perdure.testing.witness import Witness, is_outcome
 

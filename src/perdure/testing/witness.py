@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from perdure.records import ENDED, Batch, Entry, Execution, Settle, Status, Verdict
+from perdure.deliveries import Settle
+from perdure.records import ENDED, Batch, Entry, Execution, Status, Verdict
 from perdure.testing.history import Acknowledged, Body, Buried, Claimed, Delivered, Heard, Left, Recorded, Told
 
 STEPS = ("work", "tried", "hasty", "mark", "pay", "outer")

@@ -98,7 +98,10 @@ update workers set state = 'gone' where id = %(worker)s and epoch = %(epoch)s an
 -- name: release_executions
 -- What a worker that has left still owned becomes pending.
 update workflow_executions
-set status = 'pending', owner = null, updated_at = utc_timestamp(6)
+set wake_at = if(status = 'rolling_back', utc_timestamp(6), wake_at),
+    status = if(status = 'rolling_back', status, 'pending'),
+    owner = null,
+    updated_at = utc_timestamp(6)
 where owner = %(worker)s
     and exists (select 1 from workers k where k.id = %(worker)s and k.state = 'gone' and k.epoch = %(epoch)s);
 
@@ -247,6 +250,73 @@ set nudges = nudges + %(times)s,
     updated_at = coalesce(%(at)s, utc_timestamp(6))
 where id = %(id)s;
 
+-- name: insert_decisions
+-- Somebody's words.
+insert into approval_decisions (
+    request_id, ordinal, execution_id, action_id, decision, arguments, comment, digest, decided_by, decided_via,
+    decided_at
+) values %(rows)s;
+
+-- name: insert_events
+-- What was done from outside.
+insert into audit_events (
+    execution_id, ordinal, request_id, what, actor, via, comment, details, previous, digest, created_at
+) values %(rows)s;
+
+-- name: count_events
+-- How much was done to an execution.
+select coalesce(max(ordinal), 0) from audit_events where execution_id = %(id)s;
+
+-- name: take_part
+-- Somebody's part in a request. What is null of the last four stays as it is.
+update approval_requests
+set status = %(status)s,
+    answer = %(answer)s,
+    answered_by = %(by)s,
+    answered_via = %(via)s,
+    decided_at = if(%(status)s = 'open', null, utc_timestamp(6)),
+    checksum = coalesce(%(checksum)s, checksum),
+    policy = coalesce(%(policy)s, policy),
+    assignee = coalesce(%(assignee)s, assignee),
+    expires_at = coalesce(%(expires_at)s, expires_at)
+where id = %(id)s;
+
+-- name: roll_back
+-- It is to be rolled back by whoever claims it, now.
+update workflow_executions
+set status = 'rolling_back',
+    owner = null,
+    nudges = nudges + 1,
+    crashes = 0,
+    wake_at = utc_timestamp(6),
+    updated_at = utc_timestamp(6),
+    ended_at = null
+where id = %(id)s;
+
+-- name: dossier_decisions
+-- The decisions about these executions' requests.
+select d.*, r.execution_id as of_execution
+from approval_decisions d
+join approval_requests r on r.id = d.request_id
+where r.execution_id in %(ids)s
+order by d.request_id, d.ordinal;
+
+-- name: dossier_events
+-- What was done to these executions from outside.
+select a.* from audit_events a where a.execution_id in %(ids)s order by a.execution_id, a.ordinal;
+
+-- name: dossier_actions
+-- What undoes them.
+select a.* from rollback_actions a where a.execution_id in %(ids)s order by a.execution_id, a.generation, a.seq desc;
+
+-- name: dossier_snapshots
+-- Their states.
+select s.* from state_snapshots s where s.execution_id in %(ids)s order by s.execution_id, s.seq, s.branch;
+
+-- name: known
+-- Which of these executions are there.
+select id from workflow_executions where id in %(ids)s;
+
 -- name: has_message
 -- Was a message of this id delivered?
 select exists (select 1 from messages where id = %(id)s);
@@ -350,6 +420,10 @@ where w.id in %(ids)s
         where o.parent_id = w.id
             and o.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
     );
+
+-- name: prune_events
+-- What was done to them.
+delete from audit_events where execution_id in %(ids)s;
 
 -- name: prune_decisions
 -- The voices behind their requests' decisions.

@@ -31,7 +31,7 @@ for update skip locked;
 -- What is due of these queues: the 1000 that are due longest.
 select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w force index (workflow_executions_due)
-where w.status in ('pending', 'waiting') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
+where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
     and w.queue in %(queues)s
     and (w.workflow, w.version) in %(workflows)s
     and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
@@ -42,7 +42,7 @@ limit 1000;
 -- What the dead left of these queues.
 select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w force index (workflow_executions_owned)
-where w.status = 'running' and w.crashes = 0
+where w.status in ('running', 'rolling_back') and w.crashes = 0
     and w.owner in (select k.id from workers k where k.state <> 'live')
     and w.queue in %(queues)s
     and (w.workflow, w.version) in %(workflows)s
@@ -54,9 +54,11 @@ limit 1000;
 -- What may have killed its workers: running with a crash, or two of them.
 select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w force index (workflow_executions_crashed)
-where w.crashes > 0 and w.status in ('pending', 'waiting', 'running')
+where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_back')
     and case w.status
         when 'running' then w.owner in (select k.id from workers k where k.state <> 'live')
+        when 'rolling_back' then (w.crashes >= 2 and w.wake_at <= utc_timestamp(6))
+            or coalesce(w.owner in (select k.id from workers k where k.state <> 'live'), false)
         when 'waiting' then w.crashes >= 2 and w.wake_at <= utc_timestamp(6)
         else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= utc_timestamp(6))
     end
@@ -68,11 +70,12 @@ limit 1000;
 
 -- name: take_these
 -- Of those chosen by a look, what still may be taken, locked.
-select w.id, w.priority, w.created_at, w.status
+select w.id, w.priority, w.created_at, w.owner
 from workflow_executions w force index (primary)
 where w.id in %(ids)s
     and case w.status
         when 'running' then w.owner in %(dead)s
+        when 'rolling_back' then w.wake_at <= utc_timestamp(6) or coalesce(w.owner in %(dead)s, false)
         when 'waiting' then w.wake_at <= utc_timestamp(6)
         when 'pending' then w.wake_at is null or w.wake_at <= utc_timestamp(6)
         else false
@@ -94,7 +97,7 @@ where w.id in %(ids)s;
 -- name: claim
 -- A new owner, a new fence.
 update workflow_executions
-set status = 'running',
+set status = if(status = 'rolling_back', status, 'running'),
     owner = %(worker)s,
     fence = fence + 1,
     wake_at = null,

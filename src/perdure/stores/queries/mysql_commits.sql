@@ -66,7 +66,7 @@ where not (
 -- An execution as its owner leaves it.
 update workflow_executions
 set status = %(status)s,
-    owner = if(%(status)s = 'running', owner, null),
+    owner = if(%(keeps)s, owner, null),
     output = %(output)s,
     error = %(error)s,
     checksum = %(checksum)s,
@@ -88,9 +88,34 @@ where id = %(id)s;
 -- What is asked, unless it was asked before.
 insert into approval_requests (
     id, execution_id, `key`, generation, kind, message, details, `schema`, default_answer, assignee, status, answer,
-    answered_by, answered_via, checksum, expires_at, created_at, decided_at
+    answered_by, answered_via, checksum, expires_at, created_at, decided_at, policy, digest
 ) values %(rows)s
 on duplicate key update id = approval_requests.id;
+
+-- name: put_actions
+-- What undoes entries, as it stands now.
+insert into rollback_actions (
+    execution_id, generation, seq, `key`, `undo`, status, attempt, output, error, encoding, checksum, resolved_by,
+    started_at, completed_at
+) values %(rows)s
+on duplicate key update
+    `undo` = values(`undo`),
+    status = values(status),
+    attempt = values(attempt),
+    output = values(output),
+    error = values(error),
+    encoding = values(encoding),
+    checksum = values(checksum),
+    resolved_by = values(resolved_by),
+    started_at = values(started_at),
+    completed_at = values(completed_at);
+
+-- name: insert_snapshots
+-- The states behind entries.
+insert into state_snapshots (
+    execution_id, seq, branch, generation, name, cause, kind, base_digest, digest, state, encoding, checksum,
+    created_at
+) values %(rows)s;
 
 -- name: close_requests
 -- Waits that were withdrawn. Not those of the refused.

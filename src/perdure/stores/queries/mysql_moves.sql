@@ -83,6 +83,13 @@ from rollback_actions t
 where t.execution_id in %(ids)s
 order by t.execution_id, t.generation, t.seq;
 
+-- name: pack_audit_events
+-- What was done to it.
+select t.execution_id as of_execution, t.*
+from audit_events t
+where t.execution_id in %(ids)s
+order by t.execution_id, t.ordinal;
+
 -- name: pack_messages
 -- What was sent to it.
 select t.execution_id as of_execution, t.*
@@ -128,6 +135,10 @@ insert into approval_decisions (%(columns)s) values %(rows)s;
 -- name: unpack_rollback_actions
 -- As they were.
 insert into rollback_actions (%(columns)s) values %(rows)s;
+
+-- name: unpack_audit_events
+-- As they were.
+insert into audit_events (%(columns)s) values %(rows)s;
 
 -- name: unpack_messages
 -- As they were.

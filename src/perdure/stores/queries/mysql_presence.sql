@@ -76,14 +76,14 @@ select
     )
     or exists (
         select 1 from workflow_executions w force index (workflow_executions_due)
-        where w.status in ('pending', 'waiting') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
+        where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
             and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
     )
     or exists (
         select 1 from workflow_executions w force index (workflow_executions_owned)
-        where w.status = 'running' and w.crashes = 0
+        where w.status in ('running', 'rolling_back') and w.crashes = 0
             and w.owner in (select d.id from workers d where d.state <> 'live')
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
@@ -91,9 +91,11 @@ select
     ) as claimable,
     exists (
         select 1 from workflow_executions w force index (workflow_executions_crashed)
-        where w.crashes > 0 and w.status in ('pending', 'waiting', 'running')
+        where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_back')
             and case w.status
                 when 'running' then w.owner in (select d.id from workers d where d.state <> 'live')
+                when 'rolling_back' then (w.crashes >= 2 and w.wake_at <= utc_timestamp(6))
+                    or coalesce(w.owner in (select d.id from workers d where d.state <> 'live'), false)
                 when 'waiting' then w.crashes >= 2 and w.wake_at <= utc_timestamp(6)
                 else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= utc_timestamp(6))
             end

@@ -35,12 +35,15 @@ where k.state <> 'live' and k.lease_until < clock_timestamp() - interval '1 day'
 update workers set state = 'gone' where id = $1 and epoch = $2 and state = 'live' returning true;
 
 -- name: release_executions
--- What a worker that has left still owned becomes pending.
+-- What a worker that has left still owned becomes pending; a rollback is due at once.
 with owned as materialized (
     select id from workflow_executions where owner = $1 order by id for no key update
 )
 update workflow_executions w
-set status = 'pending', owner = null, updated_at = clock_timestamp()
+set status = case when w.status = 'rolling_back' then w.status else 'pending' end,
+    wake_at = case when w.status = 'rolling_back' then clock_timestamp() else w.wake_at end,
+    owner = null,
+    updated_at = clock_timestamp()
 from owned
 where w.id = owned.id and w.owner = $1;
 
@@ -358,6 +361,114 @@ with execution as materialized (
 )
 select verdict from judged;
 
+-- name: standing
+-- How an execution stands. In one transaction with `lock_family`, after it, as are the next ones.
+select
+    w.status, coalesce((select max(a.ordinal) from audit_events a where a.execution_id = w.id), 0) as events
+from workflow_executions w
+where w.id = $1;
+
+-- name: wish
+-- What the owner shall do, or whoever claims it.
+update workflow_executions set wish = $2, wish_by = $3, wish_reason = $4 where id = $1;
+
+-- name: nudge
+-- Something has come for an execution; if it was parked, it is due.
+update workflow_executions
+set nudges = nudges + 1,
+    status = case when status = 'waiting' then 'pending' else status end,
+    wake_at = case when status = 'waiting' then null else wake_at end,
+    updated_at = clock_timestamp()
+where id = $1;
+
+-- name: roll_back
+-- It is to be rolled back by whoever claims it, now.
+update workflow_executions
+set status = 'rolling_back',
+    owner = null,
+    nudges = nudges + 1,
+    crashes = 0,
+    wake_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    ended_at = null
+where id = $1;
+
+-- name: lock_request
+-- A request, after the lock of its execution.
+select r.* from approval_requests r where r.id = $1 for no key update;
+
+-- name: asking
+-- Whose request it is.
+select execution_id from approval_requests where id = $1;
+
+-- name: take_part
+-- Somebody's part in a request. What is null of the last four stays as it is.
+update approval_requests
+set status = $2,
+    answer = $3,
+    answered_by = $4,
+    answered_via = $5,
+    decided_at = case when $2 = 'open' then null else clock_timestamp() end,
+    checksum = coalesce($6::bigint, checksum),
+    policy = coalesce($7::text, policy),
+    assignee = coalesce($8::text, assignee),
+    expires_at = coalesce(perdure_time($9::bigint), expires_at)
+where id = $1
+returning *;
+
+-- name: insert_decisions
+-- Somebody's words.
+insert into approval_decisions (
+    request_id, ordinal, execution_id, action_id, decision, arguments, comment, digest, decided_by, decided_via,
+    decided_at
+)
+select
+    d.request_id, d.ordinal, d.execution_id, d.action_id, d.decision, d.arguments, d.comment, d.digest, d.decided_by,
+    d.decided_via, perdure_time(d.decided_at)
+from json_to_recordset($1::text::json) as d (
+    request_id text, ordinal bigint, execution_id text, action_id text, decision text, arguments text, comment text,
+    digest text, decided_by text, decided_via text, decided_at bigint
+);
+
+-- name: insert_events
+-- What was done from outside.
+insert into audit_events (
+    execution_id, ordinal, request_id, what, actor, via, comment, details, previous, digest, created_at
+)
+select
+    a.execution_id, a.ordinal, a.request_id, a.what, a.actor, a.via, a.comment, a.details, a.previous, a.digest,
+    perdure_time(a.created_at)
+from json_to_recordset($1::text::json) as a (
+    execution_id text, ordinal bigint, request_id text, what text, actor text, via text, comment text, details text,
+    previous text, digest text, created_at bigint
+);
+
+-- name: dossier_decisions
+-- The decisions about these executions' requests.
+select d.*, r.execution_id as of_execution
+from approval_decisions d
+join approval_requests r on r.id = d.request_id
+where r.execution_id = any($1::text[])
+order by d.request_id, d.ordinal;
+
+-- name: dossier_events
+-- What was done to these executions from outside.
+select a.* from audit_events a where a.execution_id = any($1::text[]) order by a.execution_id, a.ordinal;
+
+-- name: dossier_actions
+-- What undoes them.
+select a.* from rollback_actions a
+where a.execution_id = any($1::text[])
+order by a.execution_id, a.generation, a.seq desc;
+
+-- name: dossier_snapshots
+-- Their states.
+select s.* from state_snapshots s where s.execution_id = any($1::text[]) order by s.execution_id, s.seq, s.branch;
+
+-- name: known
+-- Which of these executions are there.
+select id from workflow_executions where id = any($1::text[]);
+
 -- name: lock_families
 -- These executions, their parents and children: none of them begins anew while the others are removed.
 select w.id
@@ -397,6 +508,8 @@ with over as materialized (
     ))
 ), requests as (
     delete from approval_requests where execution_id = any(array(select id from over))
+), events as (
+    delete from audit_events where execution_id = any(array(select id from over))
 ), actions as (
     delete from rollback_actions where execution_id = any(array(select id from over))
 ), news as (
@@ -462,7 +575,7 @@ delete from schedules where name = $1 returning true;
 
 -- name: next_wake
 -- When the next parked or delayed execution is due.
-select min(wake_at) from workflow_executions where status in ('pending', 'waiting') and wake_at is not null;
+select min(wake_at) from workflow_executions where status in ('pending', 'waiting', 'rolling_back') and wake_at is not null;
 
 -- name: look
 -- Which process serves us, and whether this database acknowledges commits before they are durable.

@@ -24,14 +24,14 @@ with me as materialized (
             )
             or exists (
                 select from workflow_executions w
-                where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
+                where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
                     and w.queue = any($6)
                     and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
                     and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7)
             )
             or exists (
                 select from workflow_executions w
-                where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
+                where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
                     and w.crashes = 0
                     and w.queue = any($6)
                     and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
@@ -55,11 +55,11 @@ with me as materialized (
 ), due as materialized (
     select w.id, w.priority, w.created_at
     from workflow_executions w
-    where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
+    where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
         and w.id = any(array(
             select d.id
             from workflow_executions d
-            where d.status in ('pending', 'waiting') and d.wake_at <= (select clock_timestamp()) and d.crashes < 2
+            where d.status in ('pending', 'waiting', 'rolling_back') and d.wake_at <= (select clock_timestamp()) and d.crashes < 2
                 and d.queue = any($6)
                 and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
                 and (d.refused is null or $7 = '' or not d.refused::jsonb ? $7)
@@ -73,7 +73,7 @@ with me as materialized (
 ), orphaned as materialized (
     select w.id, w.priority, w.created_at
     from workflow_executions w
-    where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
+    where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
         and w.crashes = 0
         and w.queue = any($6)
         and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
@@ -94,7 +94,7 @@ with me as materialized (
     ) c
 ), taken as (
     update workflow_executions w
-    set status = 'running',
+    set status = case when w.status = 'rolling_back' then w.status else 'running' end,
         owner = $1,
         fence = w.fence + 1,
         wake_at = null,
@@ -125,14 +125,14 @@ select c.* from (
     union all
     select w.id, w.priority, w.created_at, w.attributes, w.started_at
     from workflow_executions w
-    where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
+    where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
         and w.queue = any($3)
         and (w.workflow, w.version) in (select * from unnest($1, $2))
         and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
     union all
     select w.id, w.priority, w.created_at, w.attributes, w.started_at
     from workflow_executions w
-    where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live')) and w.crashes = 0
+    where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live')) and w.crashes = 0
         and w.queue = any($3)
         and (w.workflow, w.version) in (select * from unnest($1, $2))
         and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
@@ -144,9 +144,11 @@ limit $5;
 -- The same of what may have killed its workers: running with a crash, or two of them.
 select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w
-where w.crashes > 0 and w.status in ('pending', 'waiting', 'running')
+where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_back')
     and case w.status
         when 'running' then w.owner = any(array(select id from workers where state <> 'live'))
+        when 'rolling_back' then (w.crashes >= 2 and w.wake_at <= (select clock_timestamp()))
+            or w.owner = any(array(select id from workers where state <> 'live'))
         when 'waiting' then w.crashes >= 2 and w.wake_at <= (select clock_timestamp())
         else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= (select clock_timestamp()))
     end
@@ -182,13 +184,15 @@ limit $3;
 with me as materialized (
     select from workers where id = $1 and epoch = $2 and state = 'live' for no key update
 ), chosen as materialized (
-    select w.id, w.status = 'running' as crashed, (
-        select coalesce(max(e.seq), 0) from step_executions e where w.status = 'running' and e.execution_id = w.id
+    select w.id, w.owner is not null as crashed, (
+        select coalesce(max(e.seq), 0) from step_executions e where w.owner is not null and e.execution_id = w.id
     ) as seq
     from workflow_executions w
     where w.id = any($3::text[]) and exists (select from me)
         and case w.status
             when 'running' then w.owner = any(array(select id from workers where state <> 'live'))
+            when 'rolling_back' then w.wake_at <= (select clock_timestamp())
+                or w.owner = any(array(select id from workers where state <> 'live'))
             when 'waiting' then w.wake_at <= (select clock_timestamp())
             when 'pending' then w.wake_at is null or w.wake_at <= (select clock_timestamp())
             else false
@@ -197,7 +201,7 @@ with me as materialized (
     for no key update of w skip locked
 ), taken as (
     update workflow_executions w
-    set status = 'running',
+    set status = case when w.status = 'rolling_back' then w.status else 'running' end,
         owner = $1,
         fence = w.fence + 1,
         wake_at = null,

@@ -127,7 +127,7 @@ with me as materialized (
     select a.*, case
         when l.id is null then 'gone'
         when l.fence <> a.fence then 'fenced'
-        when a.status = 'waiting' and l.nudges <> a.nudges then 'nudged'
+        when a.status in ('waiting', 'rollback_failed') and l.nudges <> a.nudges then 'nudged'
         else 'ok'
     end as verdict
     from asked a
@@ -137,7 +137,7 @@ with me as materialized (
 ), changed as (
     update workflow_executions w
     set status = j.status,
-        owner = case when j.status = 'running' then w.owner end,
+        owner = case when j.status = 'running' or (j.status = 'rolling_back' and j.wake_at is null) then w.owner end,
         output = j.output,
         error = j.error,
         checksum = j.checksum,
@@ -221,7 +221,7 @@ with me as materialized (
     select a.*, case
         when l.id is null then 'gone'
         when l.fence <> a.fence then 'fenced'
-        when a.status = 'waiting' and l.nudges <> a.nudges then 'nudged'
+        when a.status in ('waiting', 'rollback_failed') and l.nudges <> a.nudges then 'nudged'
         else 'ok'
     end as verdict
     from asked a
@@ -231,7 +231,7 @@ with me as materialized (
 ), changed as (
     update workflow_executions w
     set status = j.status,
-        owner = case when j.status = 'running' then w.owner end,
+        owner = case when j.status = 'running' or (j.status = 'rolling_back' and j.wake_at is null) then w.owner end,
         output = j.output,
         error = j.error,
         checksum = j.checksum,
@@ -318,22 +318,61 @@ with me as materialized (
 ), requested as (
     insert into approval_requests (
         id, execution_id, key, generation, kind, message, details, schema, default_answer, assignee, status, answer,
-        answered_by, answered_via, checksum, expires_at, created_at, decided_at
+        answered_by, answered_via, checksum, expires_at, created_at, decided_at, policy, digest
     )
     select
         r.id, r.execution_id, r.key, r.generation, r.kind, r.message, r.details, r.schema, r.default_answer,
         r.assignee, r.status, r.answer, r.answered_by, r.answered_via, r.checksum,
         perdure_time(r.expires_at),
         perdure_time(r.created_at),
-        perdure_time(r.decided_at)
+        perdure_time(r.decided_at),
+        r.policy, r.digest
     from json_to_recordset($26::text::json) as r (
         id text, execution_id text, key text, generation integer, kind text, message text, details text, schema text,
         default_answer text, assignee text, status text, answer text, answered_by text, answered_via text,
-        checksum bigint, expires_at bigint, created_at bigint, decided_at bigint
+        checksum bigint, expires_at bigint, created_at bigint, decided_at bigint, policy text, digest text
     )
     where exists (select from me) and r.execution_id not in (select execution_id from refused)
     order by r.id collate "C"
     on conflict (id) do nothing
+), acted as (
+    insert into rollback_actions (
+        execution_id, generation, seq, key, undo, status, attempt, output, error, encoding, checksum, resolved_by,
+        started_at, completed_at
+    )
+    select
+        a.execution_id, a.generation, a.seq, a.key, a.undo, a.status, a.attempt, a.output, a.error, a.encoding,
+        a.checksum, a.resolved_by, perdure_time(a.started_at), perdure_time(a.completed_at)
+    from json_to_recordset($32::text::json) as a (
+        execution_id text, generation integer, seq bigint, key text, undo text, status text, attempt integer,
+        output text, error text, encoding text, checksum bigint, resolved_by text, started_at bigint,
+        completed_at bigint
+    )
+    where exists (select from me) and a.execution_id not in (select execution_id from refused)
+    on conflict (execution_id, generation, seq) do update set
+        undo = excluded.undo,
+        status = excluded.status,
+        attempt = excluded.attempt,
+        output = excluded.output,
+        error = excluded.error,
+        encoding = excluded.encoding,
+        checksum = excluded.checksum,
+        resolved_by = excluded.resolved_by,
+        started_at = excluded.started_at,
+        completed_at = excluded.completed_at
+), pictured as (
+    insert into state_snapshots (
+        execution_id, seq, branch, generation, name, cause, kind, base_digest, digest, state, encoding, checksum,
+        created_at
+    )
+    select
+        s.execution_id, s.seq, s.branch, s.generation, s.name, s.cause, s.kind, s.base_digest, s.digest, s.state,
+        s.encoding, s.checksum, perdure_time(s.created_at)
+    from json_to_recordset($33::text::json) as s (
+        execution_id text, seq bigint, branch text, generation integer, name text, cause text, kind text,
+        base_digest text, digest text, state text, encoding text, checksum bigint, created_at bigint
+    )
+    where exists (select from me) and s.execution_id not in (select execution_id from refused)
 ), closed as (
     update approval_requests r
     set status = 'withdrawn', decided_at = perdure_time($24)

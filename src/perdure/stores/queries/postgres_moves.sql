@@ -83,6 +83,13 @@ from rollback_actions t
 where t.execution_id = any($1::text[])
 order by t.execution_id, t.generation, t.seq;
 
+-- name: pack_audit_events
+-- What was done to it.
+select t.execution_id as of_execution, t.*
+from audit_events t
+where t.execution_id = any($1::text[])
+order by t.execution_id, t.ordinal;
+
 -- name: pack_messages
 -- What was sent to it.
 select t.execution_id as of_execution, t.*
@@ -134,6 +141,11 @@ select {columns} from json_populate_recordset(null::approval_decisions, $1::text
 -- As they were.
 insert into rollback_actions ({columns})
 select {columns} from json_populate_recordset(null::rollback_actions, $1::text::json);
+
+-- name: unpack_audit_events
+-- As they were.
+insert into audit_events ({columns})
+select {columns} from json_populate_recordset(null::audit_events, $1::text::json);
 
 -- name: unpack_messages
 -- As they were.

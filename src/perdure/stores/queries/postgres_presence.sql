@@ -82,14 +82,14 @@ select
     )
     or exists (
         select from workflow_executions w
-        where w.status in ('pending', 'waiting') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
+        where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
             and w.queue = any($4)
             and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
             and (w.refused is null or $5 = '' or not w.refused::jsonb ? $5)
     )
     or exists (
         select from workflow_executions w
-        where w.status = 'running' and w.owner = any(array(select id from workers where state <> 'live'))
+        where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
             and w.crashes = 0
             and w.queue = any($4)
             and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
@@ -97,9 +97,11 @@ select
     ) as claimable,
     exists (
         select from workflow_executions w
-        where w.crashes > 0 and w.status in ('pending', 'waiting', 'running')
+        where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_back')
             and case w.status
                 when 'running' then w.owner = any(array(select id from workers where state <> 'live'))
+                when 'rolling_back' then (w.crashes >= 2 and w.wake_at <= (select clock_timestamp()))
+                    or w.owner = any(array(select id from workers where state <> 'live'))
                 when 'waiting' then w.crashes >= 2 and w.wake_at <= (select clock_timestamp())
                 else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= (select clock_timestamp()))
             end

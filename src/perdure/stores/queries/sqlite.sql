@@ -99,8 +99,13 @@ update workers set state = 'dead', epoch = epoch + 1 where id = ? and state = 'l
 update workers set state = 'gone' where id = ?;
 
 -- name: disown
--- What a worker that leaves still owned.
-update workflow_executions set status = 'pending', owner = null, updated_at = :now where owner = :worker;
+-- What a worker that leaves still owned. A rollback is due at once.
+update workflow_executions set
+    wake_at = case when status = 'rolling_back' then :now else wake_at end,
+    status = case when status = 'rolling_back' then status else 'pending' end,
+    owner = null,
+    updated_at = :now
+where owner = :worker;
 
 -- Commit -------------------------------------------------------------------------------------------------------
 
@@ -125,7 +130,7 @@ on conflict (id) do nothing;
 -- five stays as it is.
 update workflow_executions set
     status = :status,
-    owner = case when :status = 'running' then owner end,
+    owner = case when :status = 'running' or (:status = 'rolling_back' and :wake_at is null) then owner end,
     output = :output,
     error = :error,
     checksum = :checksum,
@@ -139,7 +144,7 @@ update workflow_executions set
     base_seq = coalesce(:base_seq, base_seq),
     attributes = coalesce(:attributes, attributes),
     refused = coalesce(:refused, refused)
-where id = :id and fence = :fence and (:status <> 'waiting' or nudges = :nudges);
+where id = :id and fence = :fence and (:status not in ('waiting', 'rollback_failed') or nudges = :nudges);
 
 -- name: marks
 -- What verdicts are judged by.
@@ -158,8 +163,8 @@ where id = :id;
 -- A request, unless its id is there.
 insert into approval_requests (
     id, execution_id, key, generation, kind, message, details, schema, default_answer, assignee, status, answer,
-    answered_by, answered_via, checksum, expires_at, created_at, decided_at
-) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    answered_by, answered_via, checksum, expires_at, created_at, decided_at, policy, digest
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 on conflict (id) do nothing;
 
 -- name: close_request
@@ -175,6 +180,33 @@ update messages set taken_seq = null where execution_id = ? and taken_seq = ?;
 -- An entry received a message. Not where the owner was refused.
 update messages set taken_seq = :seq where id = :id and execution_id not in (select value from json_each(:refused));
 
+-- name: insert_decision
+-- One person's word on an action of a request.
+insert into approval_decisions (
+    request_id, ordinal, execution_id, action_id, decision, arguments, comment, digest, decided_by, decided_via,
+    decided_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_event
+-- What somebody did from outside.
+insert into audit_events (
+    execution_id, ordinal, request_id, what, actor, via, comment, details, previous, digest, created_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: put_action
+-- What undoes an entry, as it stands now.
+insert or replace into rollback_actions (
+    execution_id, generation, seq, key, undo, status, attempt, output, error, encoding, checksum, resolved_by,
+    started_at, completed_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_snapshot
+-- The state behind an entry.
+insert into state_snapshots (
+    execution_id, seq, branch, generation, name, cause, kind, base_digest, digest, state, encoding, checksum,
+    created_at
+) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
 -- name: entry
 -- One entry of a journal.
 select
@@ -187,8 +219,8 @@ from step_executions where execution_id = ? and seq = ?;
 -- name: claimable
 -- What a worker may take: three index ranges (ready, queue by queue; due; orphaned), merged. Suspects are not in it.
 -- The plus keeps SQLite from sorting each range by itself, which takes four times as long.
-select id, status, priority, created_at from (
-    select ready.id, ready.status, ready.priority, ready.created_at
+select id, orphaned, priority, created_at from (
+    select ready.id, false as orphaned, ready.priority, ready.created_at
     from json_each(:queues) as q
     cross join workflow_executions as ready on ready.id in (
         select id from workflow_executions
@@ -201,16 +233,16 @@ select id, status, priority, created_at from (
         limit :limit
     )
     union all
-    select id, status, priority, created_at from workflow_executions
-    where status in ('pending', 'waiting') and wake_at is not null and wake_at <= :now and crashes < 2
+    select id, false, priority, created_at from workflow_executions
+    where status in ('pending', 'waiting', 'rolling_back') and wake_at is not null and wake_at <= :now and crashes < 2
       and queue in (select value from json_each(:queues))
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
       )
       and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
     union all
-    select id, status, priority, created_at from workflow_executions
-    where status = 'running' and owner in (select id from workers where state <> 'live') and crashes = 0
+    select id, true, priority, created_at from workflow_executions
+    where status in ('running', 'rolling_back') and owner in (select id from workers where state <> 'live') and crashes = 0
       and queue in (select value from json_each(:queues))
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
@@ -222,10 +254,12 @@ limit :limit;
 
 -- name: claimable_suspects
 -- The same of what may have killed its workers: running with a crash, or two of them.
-select id, status, priority, created_at from workflow_executions
-where crashes > 0 and status in ('pending', 'waiting', 'running')
+select id, owner is not null as orphaned, priority, created_at from workflow_executions
+where crashes > 0 and status in ('pending', 'waiting', 'running', 'rolling_back')
   and case status
     when 'running' then owner in (select id from workers where state <> 'live')
+    when 'rolling_back' then (crashes >= 2 and wake_at <= :now)
+        or coalesce(owner in (select id from workers where state <> 'live'), false)
     when 'waiting' then crashes >= 2 and wake_at <= :now
     else crashes >= 2 and (wake_at is null or wake_at <= :now)
   end
@@ -266,14 +300,15 @@ select coalesce(max(seq), 0) from step_executions where execution_id = ?;
 -- name: claim
 -- A new owner, a new fence.
 update workflow_executions set
-    status = 'running', owner = :worker, fence = fence + 1, wake_at = null, updated_at = :now,
+    status = case when status = 'rolling_back' then status else 'running' end,
+    owner = :worker, fence = fence + 1, wake_at = null, updated_at = :now,
     started_at = coalesce(started_at, :now)
 where id = :id;
 
 -- name: next_wake
 -- The earliest time at which something is due.
 select wake_at from workflow_executions
-where status in ('pending', 'waiting') and wake_at is not null
+where status in ('pending', 'waiting', 'rolling_back') and wake_at is not null
 order by wake_at limit 1;
 
 -- Reads of the owner -------------------------------------------------------------------------------------------
@@ -331,6 +366,29 @@ select * from messages
 where execution_id in (select value from json_each(?)) and taken_seq is null
 order by execution_id, ordinal;
 
+-- name: decisions_of
+-- The decisions about these executions' requests.
+select * from approval_decisions
+where request_id in (select id from approval_requests where execution_id in (select value from json_each(?)))
+order by request_id, ordinal;
+
+-- name: events_of
+-- What was done to these executions from outside.
+select * from audit_events where execution_id in (select value from json_each(?)) order by execution_id, ordinal;
+
+-- name: count_events
+-- How much was done to it.
+select count(*) from audit_events where execution_id = ?;
+
+-- name: actions_of
+-- What undoes them.
+select * from rollback_actions where execution_id in (select value from json_each(?))
+order by execution_id, generation, seq desc;
+
+-- name: snapshots_of
+-- Their states.
+select * from state_snapshots where execution_id in (select value from json_each(?)) order by execution_id, seq, branch;
+
 -- name: nudged
 -- The nudges of what a worker owns.
 select id, nudges from workflow_executions where owner = ?;
@@ -350,6 +408,27 @@ from workflow_executions where id = ?;
 -- The first answer, or the expiry.
 update approval_requests set
     status = :status, answer = :answer, answered_by = :by, answered_via = :via, checksum = :checksum, decided_at = :now
+where id = :id;
+
+-- name: take_part_in_request
+-- Somebody's part in it. What is null of the last four stays as it is.
+update approval_requests set
+    status = :status,
+    answer = :answer,
+    answered_by = :by,
+    answered_via = :via,
+    decided_at = case when :status = 'open' then null else :now end,
+    checksum = coalesce(:checksum, checksum),
+    policy = coalesce(:policy, policy),
+    assignee = coalesce(:assignee, assignee),
+    expires_at = coalesce(:expires_at, expires_at)
+where id = :id;
+
+-- name: roll_back_execution
+-- It is to be rolled back by whoever claims it, now.
+update workflow_executions set
+    status = 'rolling_back', owner = null, nudges = nudges + 1, crashes = 0, wake_at = :now, updated_at = :now,
+    ended_at = null
 where id = :id;
 
 -- name: message_exists
@@ -431,6 +510,10 @@ delete from step_executions where execution_id in (select value from json_each(?
 -- name: prune_snapshots
 -- Their snapshots.
 delete from state_snapshots where execution_id in (select value from json_each(?));
+
+-- name: prune_events
+-- What was done to them.
+delete from audit_events where execution_id in (select value from json_each(?));
 
 -- name: prune_decisions
 -- The decisions of their requests: before these.

@@ -83,6 +83,13 @@ from rollback_actions t
 where t.execution_id in (select value from json_each(?1))
 order by t.execution_id, t.generation, t.seq;
 
+-- name: pack_audit_events
+-- What was done to it.
+select t.execution_id as of_execution, t.*
+from audit_events t
+where t.execution_id in (select value from json_each(?1))
+order by t.execution_id, t.ordinal;
+
 -- name: pack_messages
 -- What was sent to it.
 select t.execution_id as of_execution, t.*
@@ -128,6 +135,10 @@ insert into approval_decisions ({columns}) values ({marks});
 -- name: unpack_rollback_actions
 -- As they were.
 insert into rollback_actions ({columns}) values ({marks});
+
+-- name: unpack_audit_events
+-- As they were.
+insert into audit_events ({columns}) values ({marks});
 
 -- name: unpack_messages
 -- As they were.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from perdure.deliveries import Wish
 from perdure.errors import BadBatchError
-from perdure.records import Batch, Status, Verdict, Wish
+from perdure.records import Batch, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
 

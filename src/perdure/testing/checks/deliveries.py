@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from perdure.records import ENDED, Answer, Delivery, Expiry, Post, Resume, Settle, Status, Verdict, Wish
+from perdure.deliveries import Answer, Delivery, Expiry, Post, Resume, Settle, Wish
+from perdure.records import ENDED, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
 

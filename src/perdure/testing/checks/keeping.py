@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from perdure.records import ENDED, Post, Schedule, Status, Verdict
+from perdure.deliveries import Post
+from perdure.records import ENDED, Schedule, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal
 

@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from perdure.deliveries import Post
 from perdure.errors import BadBatchError, MovedError
-from perdure.records import Parcel, Post, Schedule, Status
+from perdure.records import Parcel, Schedule, Status
 from perdure.store import Movable
 from perdure.testing.checks.scene import HOUR, Scene, equal, new_worker, true
 

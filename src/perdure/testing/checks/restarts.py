@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from perdure.records import Cut, Settle, Status, Verdict, Wish
+from perdure.deliveries import Cut, Settle, Wish
+from perdure.records import Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
 

@@ -9,7 +9,8 @@ from inspect import isawaitable
 from typing import Any
 
 from perdure.clock import SECOND
-from perdure.records import Batch, Change, Entry, Execution, Message, Post, Request, Status, Verdicts, WorkerRecord
+from perdure.deliveries import Post
+from perdure.records import Batch, Change, Entry, Execution, Message, Request, Status, Verdicts, WorkerRecord
 from perdure.store import Store
 
 HOUR = 3600 * SECOND

@@ -1,0 +1,144 @@
+"""What anybody may bring to an execution, each in a transaction of its own: see `perdure.store.Store.deliver`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perdure.records import ENDED, AuditEvent, DecisionRow, Entry, Message, Request, Status, Verdict
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """The answer to a request: the first stands; OK, REPEAT (an equal one), DECIDED, GONE."""
+
+    request_id: str
+    value: str
+    by: str | None
+    via: str | None
+    checksum: int
+
+
+@dataclass(slots=True, frozen=True)
+class Expiry:
+    """The request's time is over: OK, DECIDED (something was first), GONE."""
+
+    request_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class Post:
+    """A message: OK, REPEAT (this id was delivered), ENDED, GONE."""
+
+    message: Message
+
+
+@dataclass(slots=True, frozen=True)
+class Wish:
+    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
+
+    execution_id: str
+    wish: str
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Settle:
+    """Carry a wish to cancel or to pause out for an execution without owner: OK, OWNED, ENDED, GONE. Raises the fence.
+
+    OWNED also if there is no wish, or the move is not legal (a blocked execution is not paused).
+    """
+
+    execution_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class Resume:
+    """Make a paused or blocked execution pending: OK, OWNED (it is neither), ENDED, GONE.
+
+    It forgets the wish to pause, the reason, the crashes and the builds that refused it.
+    """
+
+    execution_id: str
+    by: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Cut:
+    """Void the end of an ended execution's journal and make it pending again: OK, GONE, OWNED (it has changed since).
+
+    `entry` is the cut, with the next free seq; `fence` is the row's as the caller knows it, and is raised. Output,
+    error, reason and wish are cleared, messages taken by voided entries are deliverable again. `checksum` covers the
+    row then (its input alone).
+    """
+
+    execution_id: str
+    fence: int
+    entry: Entry
+    from_seq: int
+    checksum: int
+
+
+@dataclass(slots=True, frozen=True)
+class Rewind:
+    """Have an execution rolled back: OK, REPEAT (it is being so already), ENDED (nothing is left to undo), GONE.
+
+    A running one keeps its status: this is a wish like others. Any other, ended or not, is `rolling_back` from here on,
+    due at once, with the wish in its row for whoever claims it. `wish`: see `perdure.rollback.Order`.
+    """
+
+    execution_id: str
+    wish: str
+    by: str | None
+    reason: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class Decide:
+    """Somebody's part in a request: OK, OWNED (more has happened than `known` events), DECIDED, ENDED, GONE.
+
+    Under the lock of the execution's row, if it has `known` audit events: `decisions` and `events` are inserted;
+    `status` (open, decided, expired) goes into the request's row, which must be open, and so do the fields behind it
+    that are given. When it is not open any more, the execution is nudged; one whose rollback failed is `rolling_back`
+    again by an "undo", a blocked one `pending` by an "unknown".
+    """
+
+    request_id: str
+    known: int
+    status: str
+    decisions: Sequence[DecisionRow] = ()
+    events: Sequence[AuditEvent] = ()
+    answer: str | None = None
+    by: str | None = None
+    via: str | None = None
+    checksum: int | None = None
+    policy: str | None = None
+    assignee: str | None = None
+    expires_at: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Note:
+    """Add audit events to an execution: OK, OWNED (it has not `known` of them), GONE."""
+
+    execution_id: str
+    known: int
+    events: Sequence[AuditEvent]
+
+
+def takes_answers(kind: str, status: Status) -> bool:
+    """May a request of this kind be decided while its execution stands so?"""
+    return status not in ENDED or (kind == "undo" and status is Status.ROLLBACK_FAILED)
+
+
+Delivery = Answer | Expiry | Post | Wish | Settle | Resume | Cut | Rewind | Decide | Note
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a delivery. `request`, where one is concerned, as it stands now."""
+
+    verdict: Verdict
+    execution_id: str | None = None
+    request: Request | None = None
