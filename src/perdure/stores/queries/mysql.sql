@@ -85,7 +85,9 @@ on duplicate key update
 -- Workers that left, or died, more than a day ago, and own nothing. Their ids are never given again.
 select k.id from workers k
 where k.state <> 'live' and k.lease_until < utc_timestamp(6) - interval 1 day
-    and not exists (select 1 from workflow_executions w where w.owner = k.id);
+    and (
+        select w.owner from workflow_executions w force index (workflow_executions_owned) where w.owner = k.id limit 1
+    ) is null;
 
 -- name: forget_workers
 -- Those.

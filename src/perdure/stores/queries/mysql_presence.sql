@@ -82,9 +82,10 @@ select
             and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
     )
     or exists (
-        select 1 from workflow_executions w force index (workflow_executions_owned)
-        where w.status in ('running', 'rolling_back') and w.crashes = 0
-            and w.owner in (select d.id from workers d where d.state <> 'live')
+        select 1 from workers d
+        straight_join workflow_executions w force index (workflow_executions_owned) on w.owner = d.id
+        where d.state <> 'live'
+            and w.status in ('running', 'rolling_back') and w.crashes = 0
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
             and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))

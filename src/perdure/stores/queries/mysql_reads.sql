@@ -29,10 +29,11 @@ limit %(limit)s;
 select w.* from workflow_executions w where w.parent_id in %(ids)s order by w.created_at, w.id;
 
 -- name: get_workers
--- Those that are alive, and those that are not and still own executions.
+-- Those that are alive, and those that are not and still own executions. One look into the index for each.
 select k.*
 from workers k
-where k.state = 'live' or exists (select 1 from workflow_executions w where w.owner = k.id)
+where k.state = 'live'
+    or (select w.owner from workflow_executions w force index (workflow_executions_owned) where w.owner = k.id limit 1) > 0
 order by k.id;
 
 -- name: tail
