@@ -10,6 +10,7 @@ from perdure.calls import (
     random,
     receive,
     restart,
+    rollback,
     send,
     sleep,
     start_child,
@@ -20,6 +21,7 @@ from perdure.engine import Engine
 from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
+    AlreadyRollingBackError,
     BadBatchError,
     BudgetExceededError,
     CommitUnknownError,
@@ -38,6 +40,7 @@ from perdure.errors import (
     NotFoundError,
     NotInWorkflowError,
     PerdureError,
+    RollbackStuckError,
     SchemaVersionError,
     StepFailedError,
     StoreUnavailableError,
@@ -47,13 +50,26 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.joins import Won, gather, race
-from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, User, Waiting
+from perdure.outcome import (
+    Blocked,
+    Cancelled,
+    Completed,
+    Failed,
+    OpenRequest,
+    Outcome,
+    Paused,
+    RollbackFailed,
+    RolledBack,
+    User,
+    Waiting,
+)
 from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import Outgoing, Page, Status
 from perdure.registered import register
 from perdure.resources import resource, transaction
 from perdure.retry import Retry
+from perdure.rewinding import PlannedUndo, RollbackPlan
 from perdure.schedules import ScheduleView
 from perdure.sealing import Encryption, generate_key
 from perdure.search import Query
@@ -71,12 +87,14 @@ from perdure.streams import (
     usage,
 )
 from perdure.telemetry import Happening
+from perdure.undoing import Unknown
 from perdure.views import HistoryEntry
 from perdure.workflow import Signal, Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
 
 __all__ = [
     "AlreadyDecidedError",
     "AlreadyExistsError",
+    "AlreadyRollingBackError",
     "BadBatchError",
     "Blocked",
     "Budget",
@@ -115,12 +133,17 @@ __all__ = [
     "Page",
     "Paused",
     "PerdureError",
+    "PlannedUndo",
     "Progress",
     "Protection",
     "Query",
     "Queue",
     "Restarted",
     "Retry",
+    "RollbackFailed",
+    "RollbackPlan",
+    "RollbackStuckError",
+    "RolledBack",
     "ScheduleView",
     "SchemaVersionError",
     "Secret",
@@ -133,6 +156,7 @@ __all__ = [
     "SyncStep",
     "SyncWorkflow",
     "TooLargeError",
+    "Unknown",
     "UnknownOutcomeError",
     "Usage",
     "User",
@@ -156,6 +180,7 @@ __all__ = [
     "register",
     "resource",
     "restart",
+    "rollback",
     "send",
     "set_attributes",
     "sleep",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perdure import budgets, endings, waits
+from perdure import budgets, endings, rolling, waits
 from perdure.codec import CODEC, checksum
 from perdure.context import Info
 from perdure.errors import DecodeError, PerdureError
 from perdure.journal import NOTE, RECEIVE, Journal, fold
-from perdure.records import Entry, Execution, Inbox
+from perdure.records import Entry, Execution, Inbox, Status
+from perdure.rollback import order_of, replace, wished
 from perdure.sealing import SEALED
 from perdure.sequencer import Sequencer, within
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def begin(run: Run, entries: list[Entry], inbox: Inbox | None) -> None:
     """Replay the journal and go on from there."""
     execution = run.execution
+    if execution.status is Status.ROLLING_BACK:
+        return take_up_rollback(run)
     try:
         _check(execution)
         attributes: Any = CODEC.decode(execution.attributes) if execution.attributes else {}
@@ -67,6 +70,8 @@ def make(run: Run, journal: Journal | None, attributes: Any) -> None:
         withdrawn=run.withdrawn,
         info=Info.of(execution, attributes, run.worker.namespace),
     )
+    if journal is not None:
+        run.sequencer.info.rollback_reason, run.sequencer.info.orders = journal.rollback_reason, journal.orders
     run.sequencer.arguments, run.sequencer.secrets = run.workflow.arguments, run.worker.secrets
     run.sequencer.redaction = run.worker.protection.redaction(run.workflow.options_.redact)
 
@@ -83,6 +88,9 @@ def _is_to_stop(run: Run, inbox: Inbox) -> bool:
     elif inbox.wish == "pause":
         run.sequencer.closing = True
         endings.pause(run, inbox.wish_reason)
+    elif (order := wished(inbox, run.sequencer.info.orders)) is not None:
+        run.sequencer.closing = True
+        endings.roll_back(run, order)
     else:
         return False
     return True
@@ -105,6 +113,16 @@ def _replay(run: Run, coroutine: Any, inbox: Inbox | None) -> None:
         for call in sequencer.withdrawn_before:
             waits.withdrawn_before(run, call)
     return run.rest()
+
+
+def take_up_rollback(run: Run) -> None:
+    """Go on with a rollback, or begin the one that the row's wish asks for."""
+    execution = run.execution
+    order = order_of(execution.wish)
+    make(run, None, {})
+    run.sequencer.closing = True
+    run.rolls = True
+    rolling.begin(run, None if order is None else replace(order, execution.wish_by, execution.wish_reason))
 
 
 def block_unread(run: Run, error: PerdureError) -> None:

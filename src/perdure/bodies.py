@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
-from perdure.codec import encode_error
+from perdure.codec import CODEC, encode_error
 from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
 from perdure.journal import ATTEMPT, INTENT
+from perdure.keys import request_id
+from perdure.records import Request
 from perdure.redaction import Redaction
 from perdure.retry import delay
 from perdure.scope import BACKOFF, CURRENT, GONE, STARTED, Call
@@ -37,12 +39,12 @@ def enter(run: Run, call: Call) -> None:
             call.intent = pending.intent
             if pending.not_before > run.now():
                 return back_off(run, call, pending.not_before)
-            if spec.intent and call.intent and not spec.options.transactional:
+            if call.intent and spec.options.once:
                 return _verify(run, call)
     if spec.intent and not call.intent:
         call.intent = True
         call.started_at = run.now()
-        return run.put(call, INTENT, "open", f'"{spec.kind}"', None)
+        return run.put(call, INTENT, "open", spec.means, None)
     start(run, call)
 
 
@@ -181,7 +183,7 @@ def failed(run: Run, call: Call, error: BaseException) -> None:
     if isinstance(error, FATAL):
         return run.worker.give_up(run, error, onward=True)
     wait = None
-    if call.state != GONE and call.stopped != "cancel" and not isinstance(error, EncodeError):
+    if call.state != GONE and call.stopped != "cancel" and not run.rolls and not isinstance(error, EncodeError):
         tried = call.attempt - run.forgiven.get(call.key, 0)
         wait = delay(call.spec.options.retry, tried, error, run.worker.clock.jitter())
     if wait is None:
@@ -235,7 +237,11 @@ def attempt_recorded(run: Run, call: Call) -> None:
 def _verify(run: Run, call: Call) -> None:
     """A once-only step began before a crash: did it happen?"""
     verify = call.spec.options.verify
+    told = run.requests.get(call.key)
+    if told is not None and told.kind == "unknown" and told.status == "decided":
+        return _told(run, call, told)
     if verify is None:
+        run.committer.ask(_unknown(run, call))
         return run.block(
             UnknownOutcomeError(
                 f"{call.key} was begun once and only once, and the worker died before its outcome was recorded:"
@@ -255,6 +261,29 @@ def _verify(run: Run, call: Call) -> None:
     except Exception as error:
         return _verify_failed(run, call, error)
     _launch(run, call, _guarded(coroutine), _verified)
+
+
+def _unknown(run: Run, call: Call) -> Request:
+    """What a person is asked about a once-only step."""
+    rounds = sum(1 for request in run.requests.values() if request.kind == "unknown" and request.key == call.key)
+    id = request_id(run.id, call.key, run.generation) + (f"~{run.fence}" if rounds else "")
+    words = f"{call.key} was begun once and only once: did it happen?"
+    return Request(id, run.id, call.key, run.generation, "unknown", words, call.input, created_at=run.now())
+
+
+def _told(run: Run, call: Call, request: Request) -> None:
+    """Somebody knows whether the step happened."""
+    said = CODEC.decode(request.answer or "{}")
+    if not said.get("happened"):
+        return start(run, call)
+    call.started_at = request.created_at
+    text = said.get("result") or "null"
+    try:
+        call.value = call.spec.decode(text)
+    except PerdureError as error:
+        error.execution_id, error.key = run.id, call.key
+        return run.block(error)
+    return run.put(call, call.spec.kind, "completed", text, None)
 
 
 async def _guarded(coroutine: Any) -> tuple[Any, Exception | None]:

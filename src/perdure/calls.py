@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from msgspec.structs import replace
+
 from perdure.checking import check_message_name
 from perdure.clock import SECOND, Duration, micros, to_datetime
 from perdure.codec import ANY, CODEC
 from perdure.errors import EncodeError, NoExecutionError
-from perdure.journal import RANDOM, RECEIVE, RESTART, UUID4
+from perdure.journal import RANDOM, RECEIVE, RESTART, ROLLBACK, UUID4
+from perdure.rollback import Order
 from perdure.schema import schema_of
 from perdure.scope import ANSWERS, CURRENT, Call, Scope, answered
 from perdure.sequencer import NOTHING, durable_call
@@ -252,6 +255,33 @@ async def restart(*args: Any, **kwargs: Any) -> None:
     text, _ = sequencer.arguments.bind(args, kwargs)
     key = scope.key(RESTART)
     await durable_call(Call(sequencer, _Restart(text), key, None, "null"))
+
+
+@only_async
+async def rollback(to: str | int | None = None, *, reason: str | None = None) -> None:
+    """Undo what was done behind a checkpoint, and go on from there. Never returns.
+
+    `to`: a checkpoint's name (its latest), a key (`pack#2`) or an entry's number; None: everything is undone, and the
+    execution ends `rolled_back`. What comes after it is called anew, with other idempotency keys;
+    `current().generation` and `current().rollback_reason` tell that code why. After 20 rollbacks a person is asked.
+    """
+    scope = _workflow_scope("rollback")
+    sequencer = scope.sequencer
+    if sequencer.closing:
+        await sequencer.refuse()
+    key = scope.key(ROLLBACK)
+    order = Order(id=f"{key}@{sequencer.info.generation}", cause="code", reason=reason)
+    if to is not None:
+        order = replace(order, name=str(to)) if not isinstance(to, int) else replace(order, to=to)
+    await durable_call(Call(sequencer, _RollBack(order), key, None, "null"))
+
+
+class _RollBack(ActSpec):
+    """The end of one generation."""
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(ROLLBACK)
+        self.order = order
 
 
 class _Restart(ActSpec):

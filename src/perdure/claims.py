@@ -132,7 +132,8 @@ class Claims:
         self._orphans = orphans
         if sure:
             rows = await worker.store.get(sure)
-            mine = [r for r in rows.values() if r.owner == worker.record.id and r.status == Status.RUNNING]
+            ours = [r for r in rows.values() if r.owner == worker.record.id]
+            mine = [r for r in ours if r.status in (Status.RUNNING, Status.ROLLING_BACK)]
             await self._take(mine)
 
     def look_for_suspects(self) -> None:
@@ -233,7 +234,7 @@ class Claims:
     def _begin(self, row: Execution, journal: list[Entry] | PerdureError, inbox: Inbox | None) -> None:
         worker = self.worker
         workflow = worker.workflows[row.workflow, row.version]
-        if row.crashes >= 3 * CRASHES:
+        if row.crashes >= 3 * CRASHES and row.status is not Status.ROLLING_BACK:
             journal = crash_loop(row)  # else it is blocked before it enters a body, see `Run.rest`
         if isinstance(journal, PerdureError):
             run = Run(worker, row, workflow)

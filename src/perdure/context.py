@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class Info:
     started_at: int
     changed: str | None = None  # the attributes as they are to be recorded in the row
     namespace: str = ""  # what its names are stored with
+    rollback_reason: str | None = None
+    orders: Set[str] = frozenset()  # the rollbacks that were carried out
 
     @classmethod
     def of(cls, row: Execution, attributes: Mapping[str, Any], namespace: str = "") -> Info:
@@ -113,7 +115,7 @@ class Current:
     @property
     def rollback_reason(self) -> str | None:
         """Why the execution was last rolled back; None in generation 0."""
-        return None
+        return self._info.rollback_reason
 
     @property
     def idempotency_key(self) -> str:
@@ -143,7 +145,7 @@ class Current:
     @property
     def unwinding(self) -> bool:
         """Are the frames of workflow code being closed (parking, cancelling)? Then this is not the end."""
-        return self._sequencer.closing
+        return self._body is None and self._sequencer.closing
 
     @property
     def replaying(self) -> bool:

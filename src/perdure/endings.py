@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perdure import bodies, errands
+from perdure import bodies, errands, rolling
 from perdure.codec import checksum, encode_error
 from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError, TooLargeError
 from perdure.journal import CUT, LIFE, STARTED_AGAIN
 from perdure.records import ENDED, Change, Execution, Status
+from perdure.rollback import Order
 from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
@@ -74,8 +75,31 @@ def fail(run: Run, error: BaseException) -> None:
     if run.sequencer.redaction is not None:
         text = run.sequencer.redaction.error(text, counts=True)
 
+    if run.workflow.options_.rollback_on_failure:
+        return roll_back(run, Order(id=f"failure@{run.generation}", cause="failure", reason=str(error)[:1000]), text)
     record = functools.partial(change, run, Status.FAILED, error=text)
     return stop(run, functools.partial(errands.end_children, run.worker, run, record))
+
+
+def roll_back(run: Run, order: Order, error: str | None = None) -> None:
+    """Close the frames, wait for the bodies that run, then undo. `error`: what the execution failed of."""
+    if run.ended or run.abandoned or run.rolls:
+        return
+    run.rolls = True
+    if run.alarm is not None:
+        run.alarm.cancel()
+        run.alarm = None
+    run.stopping = _once(functools.partial(rolling.begin, run, order, error))
+    fault = run.sequencer.close()
+    if fault is not None:
+        logger.error("%s", fault)
+    given_up = ExecutionCancelledError("it is rolled back: there is no further attempt", execution_id=run.id)
+    for call in list(run.backoffs.values()):
+        bodies.give_error(run, call, given_up)
+    run.asked.clear()
+    run.receiving.clear()
+    run.backoffs.clear()
+    run.rest()
 
 
 def cancel(run: Run, by: str | None, reason: str | None) -> None:

@@ -37,6 +37,7 @@ from perdure.records import Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
+from perdure.rewinding import resolve
 from perdure.schedules import ScheduleView
 from perdure.scope import ENGINE_THREADS
 from perdure.sealing import Encryption
@@ -594,6 +595,28 @@ class Engine:
             raise AlreadyDecidedError(how_decided(decided), execution_id=decided.execution_id, key=decided.key)
         self._hint(decided.execution_id)
         return request_view(decided)
+
+    async def resolve(
+        self,
+        request_id: str,
+        how: str,
+        *,
+        result: Any = None,
+        by: str | User | None = None,
+        comment: str | None = None,
+    ) -> OpenRequest:
+        """Settle what only a person can; the execution goes on with it.
+
+        An undo that failed: "done" (it is undone now), "retry". A once-only step of which nobody knows whether it
+        happened: "happened" (with its `result`), "not_done" (it is tried again). A pivot that bounded a rollback:
+        "done".
+        Raises `NotFoundError`, `InvalidAnswerError`, `AlreadyDecidedError`.
+        """
+        self._check_open()
+        who = by if isinstance(by, User) else User(by) if by is not None else None
+        request = await resolve(self.store, self.clock, request_id, how, result, who, comment)
+        self._hint(request.execution_id)
+        return request_view(request)
 
     def _hint(self, execution_id: str) -> None:
         if self.worker is not None:

@@ -21,6 +21,8 @@ PerdureError
 ├── BudgetExceededError      the execution has used up its budget, and nobody raised it
 ├── SchemaVersionError       the database was written by a newer, or needs an older, library
 ├── MovedError               the database's executions were moved to another one
+├── RollbackStuckError       a rollback cannot go on without a person
+├── AlreadyRollingBackError  the execution is being rolled back already
 ├── StoreUnavailableError    the database cannot be reached, or refuses to work
 │   └── CommitUnknownError   ... and nobody knows whether the last batch is in it
 ├── BadBatchError            the store refused a batch for what is in it
@@ -118,6 +120,14 @@ class SchemaVersionError(PerdureError):
 
 class MovedError(PerdureError):
     """The executions of this database were moved to another one; here nothing is run any more."""
+
+
+class RollbackStuckError(PerdureError):
+    """A rollback cannot go on without a person."""
+
+
+class AlreadyRollingBackError(PerdureError):
+    """The execution is being rolled back already."""
 
 
 class StoreUnavailableError(PerdureError):

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from perdure import alarms, beginnings, bodies, budgets, endings, errands, streams, transactional, waits
 from perdure.codec import checksum, decode_error
 from perdure.errors import LeaseLostError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, RECEIVE, RESTART, Journal, forget_failures
+from perdure.journal import ATTEMPT, INTENT, RECEIVE, RESTART, ROLLBACK, Journal, forget_failures
 from perdure.loop import Timer
 from perdure.nested import nested
 from perdure.packing import BASE_LEAST, pack_pair
 from perdure.records import Change, Entry, Execution, Inbox, Message, Request, Status, Verdict
+from perdure.rollback import wished
 from perdure.scope import BACKOFF, GONE, OPEN, STARTED, Branch, Call
 from perdure.sequencer import Sequencer
 from perdure.telemetry import step_happening, tell
@@ -70,6 +71,7 @@ class Run:
         "receiving",
         "refusals",
         "requests",
+        "rolls",
         "secrets",
         "seq",
         "sequencer",
@@ -78,6 +80,7 @@ class Run:
         "suspect",
         "taken",
         "told",
+        "undoing",
         "worker",
         "workflow",
         "working",
@@ -125,6 +128,8 @@ class Run:
         self.ended = False
         self.parking = False  # a park is on its way: until its verdict, this worker may be the owner no more
         self.abandoned = False
+        self.rolls = False  # it is to be rolled back as soon as what runs has ended
+        self.undoing: Any = None  # the rollback under way (see `perdure.rolling`)
 
     # Beginning ----------------------------------------------------------------------------------------
 
@@ -164,6 +169,8 @@ class Run:
                             bodies.enter(self, call)
                     elif call.spec.kind == RESTART:
                         endings.restart(self, call.spec.text)
+                    elif call.spec.kind == ROLLBACK:
+                        endings.roll_back(self, call.spec.order)
                     else:
                         waits.enter(self, call)
             if self._is_stopping() or self.abandoned:
@@ -392,12 +399,14 @@ class Run:
 
     def refreshed(self, inbox: Inbox) -> None:
         """The inbox was read again."""
-        if self.abandoned or self.ended or self.parking or inbox.nudges < self.nudges:
+        if self.abandoned or self.ended or self.parking or inbox.nudges < self.nudges or self.rolls:
             return
         if self.stopping is None and inbox.wish == "cancel":
             return endings.cancel(self, inbox.wish_by, inbox.wish_reason)
         if self.stopping is None and inbox.wish == "pause":
             return endings.pause(self, inbox.wish_reason)
+        if self.stopping is None and (order := wished(inbox, self.sequencer.info.orders)) is not None:
+            return endings.roll_back(self, order)
         self.look(inbox)
         self.rest()
 
@@ -436,10 +445,14 @@ class Run:
 
     def release(self) -> None:
         """Give the execution back for another worker, once what is under way is recorded."""
+        if self.undoing is not None:
+            return self.undoing.release()  # type: ignore[no-any-return]
         endings.release(self)
 
     def stop_bodies(self) -> None:
         """Tell all running bodies to stop."""
+        if self.undoing is not None:
+            self.undoing.cancel()
         for call in list(self.working):
             call.stopped = call.stopped or "cancel"
             if call.task is not None:
@@ -458,9 +471,11 @@ class Run:
         self.flying -= 1
         if self.abandoned:
             return None
-        if change.status is Status.RUNNING and verdict == Verdict.OK:
+        if change.keeps and verdict == Verdict.OK:
             return self.rest()
         self.parking = False
+        if verdict == Verdict.NUDGED and self.undoing is not None:
+            return self.undoing.again()  # type: ignore[no-any-return]
         if verdict == Verdict.NUDGED:
             self.arm()
             return self.worker.refresh(self)

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure import views
+from perdure.auditing import note
 from perdure.checking import check_message_name, check_size
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.deliveries import Post, Resume
 from perdure.errors import PerdureError
 from perdure.journal import PUBLISH, USAGE
-from perdure.outcome import Cancelled, OpenRequest, Outcome, User, Waiting
-from perdure.records import Execution, Message, Status, Verdict
+from perdure.outcome import Cancelled, OpenRequest, Outcome, RollbackFailed, RolledBack, User, Waiting
+from perdure.records import ENDED, Execution, Message, Status, Verdict
 from perdure.retrying import retry
+from perdure.rewinding import RollbackPlan, plan_view, planned, roll_back
+from perdure.rollback import Order
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
-from perdure.views import History, outcome_of, raise_or_value, request_view
+from perdure.views import History, outcome_of, raise_or_value, request_view, rolled_back
 from perdure.watch import MOVING
 from perdure.wishes import cancel, pause
 from perdure.workflow import Workflow
@@ -106,6 +109,8 @@ class Handle(Generic[R]):
 
     async def _stands(self, row: Execution, ends: bool) -> Outcome | None:
         outcome = outcome_of(row, self._known(row))
+        if isinstance(outcome, RolledBack | RollbackFailed):
+            outcome = rolled_back(outcome, (await self.engine.store.dossiers([self.id])).get(self.id))
         if outcome is not None:
             if ends and row.status == Status.PAUSED:
                 return None
@@ -182,16 +187,62 @@ class Handle(Generic[R]):
             created_at=self.engine.clock.now(),
         )
 
-    async def cancel(self, *, reason: str | None = None, by: str | User | None = None) -> Outcome:
-        """Cancel it and all its children; returns its end once that is durable (it may have ended before)."""
+    async def cancel(
+        self, *, rollback: bool = False, reason: str | None = None, by: str | User | None = None
+    ) -> Outcome:
+        """Cancel it and all its children; returns its end once that is durable (it may have ended before).
+
+        `rollback`: what it did is undone, and it ends `rolled_back`; one that has ended stays as it is.
+        """
         engine = self.engine
         engine._check_open()
         who = _name(by)
+        row = await engine._row(self.id)
+        if rollback and row.status not in ENDED:
+            order = Order(id=new_id(engine.clock), cause="cancel", by=who, reason=reason)
+            await self._roll_back(row, order, who, reason)
+            return await self._outcome(ends=False)
         task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
         engine._hint(self.id)
         row = await task
         outcome = outcome_of(row, self._known(row))
         return outcome if outcome is not None else Cancelled(who, reason)
+
+    async def rollback(
+        self,
+        to: str | int | None = None,
+        *,
+        reason: str | None = None,
+        by: str | User | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> RollbackPlan:
+        """Undo what it did, last first; also where it has ended. Gives what was undone, once that is so.
+
+        `to`: a checkpoint's name (its latest), a key (`pack#2`) or an entry's number: the execution goes on after it.
+        None: everything is undone, and it ends `rolled_back`. Branches, children, messages and questions behind that
+        point go with it (see `RollbackPlan`). An undo that fails does not hold up the others: then it is
+        `rollback_failed`, and `Engine.requests` lists what a person must settle. `dry_run`: only give the plan.
+        `force`: beyond a pivot, too. A worker that has its workflow does the work. Raises `PerdureError`,
+        `AlreadyRollingBackError`.
+        """
+        engine = self.engine
+        engine._check_open()
+        who = _name(by)
+        row = await engine._row(self.id)
+        order = Order(id=new_id(engine.clock), cause="asked", by=who, reason=reason, force=force)
+        order, found = await planned(engine.store, row, order, to)
+        if not dry_run:
+            await self._roll_back(row, order, who, reason)
+        return plan_view(found)
+
+    async def _roll_back(self, row: Execution, order: Order, by: str | None, reason: str | None) -> None:
+        engine = self.engine
+        task = asyncio.ensure_future(roll_back(engine.store, engine.clock, row, order, by, reason))
+        engine._hint(self.id)
+        await task
+        said = {"to": order.name, "force": order.force, "order": order.id}
+        await note(engine.store, engine.clock, self.id, "rolled back", actor=by, comment=reason, details=said)
 
     async def pause(self, *, reason: str | None = None, by: str | User | None = None) -> None:
         """Let it stand still: running bodies are recorded, no new one enters, until `resume`. Its children go on.

@@ -7,6 +7,7 @@ The rows of an execution by seq are its journal. An entry is
 - *told* (stream, progress, usage, and what steps publish): what a body said while it ran; replay knows nothing of it;
 - a *timer set*: the deadline of a timer; its firing is an outcome;
 - an *intent* or an *attempt*: passed over by replay, they tell what a body already went through;
+- a *rollback*, an *undo*: what is being undone, and how that ended; the cut that follows voids them, too;
 - a *cut*: voids the entries from a seq on. Nothing is ever changed or deleted.
 An entry with a `parent_key` was made inside a step's body: it is not replayed but found by its key when
 the body asks for it again, and folded away once that body has an outcome.
@@ -44,6 +45,9 @@ USAGE = "usage"
 BUDGET = "budget"
 RESTART = "restart"
 LIFE = "life"
+CHECKPOINT = "checkpoint"
+ROLLBACK = "rollback"
+UNDO = "undo"
 
 LOCAL = frozenset({UUID4, RANDOM, PATCHED, RACE, NOTE, LIFE, EMIT, PUBLISH, ATTRIBUTES})
 REPEATED = frozenset({PUBLISH, ATTRIBUTES})
@@ -52,6 +56,8 @@ REPEATED = frozenset({PUBLISH, ATTRIBUTES})
 TOLD = frozenset({STREAM, PROGRESS, USAGE, BUDGET})
 STARTED_AGAIN = "restarted"
 """The key of the first entry after a restart: it says when the execution's new life began."""
+INHERITED = "inherited"
+"""The key of the entry that a fork begins with: all before it was copied, and is never undone here."""
 OUTCOME = frozenset({"completed", "failed"})
 
 
@@ -62,6 +68,7 @@ class Pending:
     failures: int = 0
     forgiven: int = 0  # failures before an operator's retry: the policy does not count them
     intent: bool = False
+    intended_at: int = 0  # the intent's seq
     not_before: int = 0  # microseconds: the next attempt waits until then
 
 
@@ -78,6 +85,9 @@ class Journal:
     usage: list[Entry] = field(default_factory=list)
     raises: list[Entry] = field(default_factory=list)
     unpacker: Unpacker | None = None
+    rolled_back_at: int = 0  # the seq of the last rollback's cut: what was begun before it is not under way any more
+    rollback_reason: str | None = None
+    orders: set[str] = field(default_factory=set)  # the ids of the rollbacks that were carried out
 
     def began(self, created_at: int) -> int:
         """When this life of the execution began: what its code takes for the time until the first outcome."""
@@ -125,6 +135,9 @@ def fold(entries: Sequence[Entry]) -> Journal:
     if not entries:
         return journal
     journal.last_seq = entries[-1].seq
+    for entry in entries:
+        if entry.kind == CUT:
+            _note_cut(journal, entry)
     outer, local = journal.entries, journal.local
     counts: dict[str, int] = {}
     for entry in live(entries):
@@ -155,9 +168,25 @@ def fold(entries: Sequence[Entry]) -> Journal:
     for entry in entries:
         if entry.kind == CUT:
             _forgive(journal, entry)
+    if journal.rolled_back_at:
+        _forget_undone(journal)
     if journal.inner:
         _fold_bodies(journal)
     return journal
+
+
+def _note_cut(journal: Journal, entry: Entry) -> None:
+    cut = msgspec.json.decode(entry.output or "{}")
+    if cut.get("reason") == "rollback":
+        journal.rolled_back_at, journal.rollback_reason = entry.seq, cut.get("words")
+        journal.orders.add(cut.get("order", ""))
+
+
+def _forget_undone(journal: Journal) -> None:
+    """What was begun before a rollback, and has no outcome that stands, was undone: it begins anew."""
+    for pending in journal.pending.values():
+        if pending.intended_at < journal.rolled_back_at:
+            pending.intent = False
 
 
 def _damaged(entry: Entry, what: str) -> DecodeError:
@@ -208,7 +237,7 @@ def _forgive(journal: Journal, entry: Entry) -> None:
 def _note(journal: Journal, entry: Entry) -> None:
     pending = journal.pending.setdefault(entry.key, Pending())
     if entry.kind == INTENT:
-        pending.intent = True
+        pending.intent, pending.intended_at = True, entry.seq
         return
     pending.failures = max(pending.failures, entry.attempt)
     if entry.output is not None:
@@ -229,6 +258,11 @@ def _fold_bodies(journal: Journal) -> None:
     for key in list(journal.inner):
         if any(parent in bodies for parent in enclosing(key)):
             del journal.inner[key]
+
+
+def name_of(key: str) -> str:
+    """The name of what a key is of: `t1/pack#2` is of `pack`."""
+    return key.rsplit("/", 1)[-1].rsplit("#", 1)[0]
 
 
 def enclosing(key: str) -> Iterable[str]:

@@ -47,8 +47,8 @@ def nested(
             execution_id=run.id,
             key=body.key,
         )
-    if spec.intent:
-        how = "transactional" if spec.options.transactional else "once=True"
+    if spec.options.once or spec.options.transactional or spec.options.pivot:
+        how = "transactional" if spec.options.transactional else "once=True" if spec.options.once else "a pivot"
         raise PerdureError(
             f"{spec.name} is {how} and was called inside the body of {body.key}: call it from workflow code",
             execution_id=run.id,
@@ -92,8 +92,11 @@ async def _go(run: Run, body: Call, call: Call) -> Any:
         call.attempt = pending.failures + 1
     if not body.intent:
         body.intent = True
-        await run.put_inner(body, INTENT, "open", f'"{body.spec.kind}"', None)
+        await run.put_inner(body, INTENT, "open", body.spec.means, None)
     options = call.spec.options
+    if call.spec.intent and not (pending is not None and pending.intent):
+        call.started_at = run.now()
+        await run.put_inner(call, INTENT, "open", call.spec.means, None)
     while True:
         call.started_at = run.now()
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -86,4 +86,20 @@ class Blocked:
     error: BaseException
 
 
-Outcome = Completed | Failed | Waiting | Paused | Cancelled | Blocked
+@dataclass(slots=True, frozen=True)
+class RolledBack:
+    """What it did was undone. `error`: what it failed of, if it did; `undone`: the keys, in the order of the undos."""
+
+    error: BaseException | None
+    undone: Sequence[str] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class RollbackFailed:
+    """Some undos failed and wait for a person; `undo_errors`: by key. `error`: what the execution failed of."""
+
+    error: BaseException | None
+    undo_errors: Mapping[str, BaseException] = field(default_factory=dict)
+
+
+Outcome = Completed | Failed | Waiting | Paused | Cancelled | Blocked | RolledBack | RollbackFailed

@@ -24,7 +24,20 @@ from typing import Any
 from perdure.clock import SECOND
 from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, LIFE, LOCAL, NOTE, PATCHED, RECEIVE, REPEATED, TIMER, Journal, Pending
+from perdure.journal import (
+    ATTEMPT,
+    INTENT,
+    LIFE,
+    LOCAL,
+    NOTE,
+    PATCHED,
+    RECEIVE,
+    REPEATED,
+    TIMER,
+    Journal,
+    Pending,
+    name_of,
+)
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
@@ -239,7 +252,7 @@ class Sequencer:
         if call.spec.on_change == "exact":
             return False
         for other in self.journal.entries:
-            if same(other.input, asked) and other.key != entry.key and _name_of(other.key) == _name_of(entry.key):
+            if same(other.input, asked) and other.key != entry.key and name_of(other.key) == name_of(entry.key):
                 return False
         logger.warning("%s: the arguments of %s differ from the recorded ones; going on", self.id, call.key)
         if f"{NOTE}:{entry.seq}" not in self.journal.local:
@@ -478,10 +491,6 @@ def _close_generator(generator: Any, main: WorkflowTask) -> None:
 
 def _family(kind: str) -> str:
     return "step" if kind == "checkpoint" else kind  # a step may become a checkpoint under way
-
-
-def _name_of(key: str) -> str:
-    return key.rsplit("/", 1)[-1].rsplit("#", 1)[0]
 
 
 def _short(text: str | None, size: int = 120) -> str:

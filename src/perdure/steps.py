@@ -12,6 +12,7 @@ from perdure.clock import SECOND
 from perdure.codec import CODEC, Coder
 from perdure.resources import Transaction, wanted
 from perdure.retry import Retry
+from perdure.rollback import Means
 
 FORBIDDEN = frozenset("/#@\0")
 
@@ -31,6 +32,15 @@ class StepOptions:
     verify: Callable[..., Any] | None = None
     on_change: str = "strict"
     transactional: bool = False
+    undo: Callable[..., Any] | None = None
+    undo_unknown: bool = False
+    undo_on_error: bool = False
+    pivot: bool = False
+
+    @property
+    def has_intent(self) -> bool:
+        """Is it recorded that it begins, before it does?"""
+        return self.once or self.transactional or self.pivot or self.undo is not None
 
 
 class StepSpec:
@@ -42,6 +52,7 @@ class StepSpec:
         "intent",
         "is_async",
         "kind",
+        "means",
         "name",
         "on_change",
         "options",
@@ -55,7 +66,8 @@ class StepSpec:
         self.name = options.name
         self.kind = options.kind
         self.on_change = options.on_change
-        self.intent = options.once or options.transactional
+        self.intent = options.has_intent
+        self.means = means_text(function, options)
         self.is_async = inspect.iscoroutinefunction(function)
         self.resources = wanted(function)
         self.arguments = Arguments(function, CODEC, self.resources)
@@ -66,6 +78,28 @@ class StepSpec:
 
     def normalize(self, text: str) -> str:
         return self.arguments.normalize(text)
+
+
+def means_text(function: Callable[..., Any], options: StepOptions) -> str:
+    """What the intent of a step says."""
+    if options.undo is None and not options.pivot:
+        return f'"{options.kind}"'
+    undo = None if options.undo is None else place_of_code(options.undo)
+    return Means(
+        kind=options.kind,
+        undo=undo,
+        step=place_of_code(function),
+        pivot=options.pivot,
+        verify=options.verify is not None,
+        on_unknown=options.undo_unknown,
+        on_error=options.undo_on_error,
+    ).text()
+
+
+def place_of_code(function: Any) -> str:
+    """Where a function is found: "module:name"."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or ''}:{name}"
 
 
 def check_name(name: str) -> None:
@@ -87,6 +121,10 @@ def check_options(options: StepOptions) -> None:
         raise ValueError("timeout= must be positive")
     if options.transactional and options.once:
         raise ValueError("once= and transactional= do not go together: the database knows what a transaction wrote")
+    if options.undo is not None and not callable(options.undo):
+        raise TypeError(f"undo= is a function, not {options.undo!r:.100}")
+    if (options.undo_unknown or options.undo_on_error) and options.undo is None:
+        raise ValueError("undo_unknown= and undo_on_error= say when undo= runs: it is missing")
     if options.transactional and options.timeout is None:
         raise ValueError("a transactional step holds locks while it runs: it needs a timeout=")
 

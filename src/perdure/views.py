@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +11,19 @@ from perdure.clock import to_datetime
 from perdure.codec import CODEC, decode_error, error_traceback
 from perdure.errors import DecodeError, EncodeError, ExecutionCancelledError, StepFailedError
 from perdure.journal import ATTEMPT, INTENT, is_outcome, unpacker_of
-from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused
+from perdure.outcome import (
+    Blocked,
+    Cancelled,
+    Completed,
+    Failed,
+    OpenRequest,
+    Outcome,
+    Paused,
+    RollbackFailed,
+    RolledBack,
+)
 from perdure.packing import Unpacker, is_packed
-from perdure.records import Entry, Execution, Request, Status
+from perdure.records import Dossier, Entry, Execution, Request, Status
 from perdure.redaction import redact
 from perdure.sealing import SEALED
 from perdure.tags import dump
@@ -180,7 +190,8 @@ def told(entries: list[Entry]) -> list[HistoryEntry]:
 
 def _open_kind(first: HistoryEntry) -> str:
     if first.kind == INTENT:
-        return str(first.output or "step")  # an intent says what it is the intent of
+        said = first.output  # an intent says what it is the intent of
+        return str(said["kind"] if isinstance(said, dict) else said or "step")
     return "step" if first.kind == ATTEMPT else first.kind
 
 
@@ -228,8 +239,22 @@ def outcome_of(row: Execution, workflow: Workflow[..., Any] | None) -> Outcome |
             return Paused(row.wish_by, row.wish_reason)
         case Status.BLOCKED:
             return Blocked(row.reason or "", error_of(row.error))
+        case Status.ROLLED_BACK:
+            return RolledBack(None if row.error is None else error_of(row.error))
+        case Status.ROLLBACK_FAILED:
+            return RollbackFailed(None if row.error is None else error_of(row.error))
         case _:
             return None
+
+
+def rolled_back(outcome: RolledBack | RollbackFailed, dossier: Dossier | None) -> RolledBack | RollbackFailed:
+    """The outcome of a rollback with what its actions say."""
+    actions = [] if dossier is None else dossier.actions
+    last = [action for action in actions if action.generation == actions[-1].generation]
+    if isinstance(outcome, RolledBack):
+        return replace(outcome, undone=[action.key for action in last if action.status == "completed"])
+    failed = {action.key: error_of(action.error) for action in last if action.status in ("failed", "unknown")}
+    return replace(outcome, undo_errors=failed)
 
 
 def raise_or_value(outcome: Outcome, execution_id: str) -> Any:
@@ -239,6 +264,9 @@ def raise_or_value(outcome: Outcome, execution_id: str) -> Any:
             return value
         case Failed(error) | Blocked(_, error):
             raise error
+        case RolledBack(error) | RollbackFailed(error):
+            how = "rolled back" if isinstance(outcome, RolledBack) else "rolled back in part: an undo failed"
+            raise error or ExecutionCancelledError(f"{execution_id} was {how}", execution_id=execution_id)
         case Cancelled(by, reason):
             who = f" by {by}" if by else ""
             raise ExecutionCancelledError(

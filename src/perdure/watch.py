@@ -14,10 +14,10 @@ from perdure.store import Store
 
 logger = logging.getLogger("perdure")
 
-MOVING = frozenset({Status.PENDING, Status.RUNNING})
+MOVING = frozenset({Status.PENDING, Status.RUNNING, Status.ROLLING_BACK})
 """Statuses in which an execution is on its way."""
 
-PASSING = frozenset({Status.PENDING, Status.RUNNING, Status.WAITING, Status.PAUSED})
+PASSING = MOVING | {Status.WAITING, Status.PAUSED}
 """Statuses that who waits for the end waits through."""
 
 BATCH = 1000

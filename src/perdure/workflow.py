@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from perdure.arguments import Arguments
 from perdure.budget import Budget
@@ -28,8 +29,17 @@ from perdure.resources import wanted
 from perdure.retry import Retry
 from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
-from perdure.steps import TRANSACTION, StepOptions, StepSpec, check_name, check_options, check_transaction
+from perdure.steps import (
+    TRANSACTION,
+    StepOptions,
+    StepSpec,
+    check_name,
+    check_options,
+    check_transaction,
+    place_of_code,
+)
 from perdure.threads import MADE, drive, here, wait_for
+from perdure.undoing import check_undo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -185,8 +195,11 @@ class SyncStep(_Step[P, R]):
         return await gather(*[self.aio(item) for item in items], limit=limit)
 
 
+UNDOABLE: WeakValueDictionary[str, _Step[..., Any]] = WeakValueDictionary()
+"""Steps that have an undo, by where they are found: for those whose body was not entered by this process."""
+
 STEP_SETTINGS = frozenset({f.name for f in fields(StepOptions)} - {"kind"})
-WORKFLOW_SETTINGS = ("name", "version", "on_change", "queue", "timeout", "budget", "redact")
+WORKFLOW_SETTINGS = ("name", "version", "on_change", "queue", "timeout", "budget", "redact", "rollback_on_failure")
 
 
 def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, Any]) -> Any:
@@ -203,9 +216,18 @@ def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, A
         verify=settings.get("verify"),
         on_change=settings.get("on_change", "strict"),
         transactional=transactional,
+        undo=settings.get("undo"),
+        undo_unknown=settings.get("undo_unknown", False),
+        undo_on_error=settings.get("undo_on_error", False),
+        pivot=settings.get("pivot", False),
     )
     check_options(options)
-    return (Step if inspect.iscoroutinefunction(function) else SyncStep)(function, options)
+    if options.undo is not None:
+        check_undo(options.undo, function)
+    made: Any = (Step if inspect.iscoroutinefunction(function) else SyncStep)(function, options)
+    if options.undo is not None:
+        UNDOABLE[place_of_code(function)] = made
+    return made
 
 
 class _StepDecorator:
@@ -235,6 +257,10 @@ def step(
     verify: Callable[..., Any] | None = None,
     on_change: str = "strict",
     transactional: bool = False,
+    undo: Callable[..., Any] | None = None,
+    undo_unknown: bool = False,
+    undo_on_error: bool = False,
+    pivot: bool = False,
 ) -> _StepDecorator: ...
 def step(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a step: a unit of work with side effects, whose outcome is recorded once.
@@ -246,6 +272,10 @@ def step(function: Any = None, /, **settings: Any) -> Any:
     is blocked until a person knows. `on_change="exact"`: other arguments in a replay are a mismatch.
     `transactional`: the body gets a connection (see `transaction`), and what it writes there is committed together
     with the step's outcome, or not at all; `timeout` is 30 seconds unless given.
+    `undo`: what takes the step back in a rollback: a function (or step) that is given its result, then its arguments.
+    It is tried 5 times, or as its own `retry=` says. `undo_unknown`: it also runs, with `Unknown` for a result, where
+    nobody knows whether the step happened; else a person decides. `undo_on_error`: it also runs where the step failed.
+    `pivot`: the point of no return; once it is completed, only `force=True` undoes what came before.
 
     >>> @step(retry=Retry(attempts=5), timeout=30.0)
     ... async def reserve(order: Order) -> str: ...
@@ -273,6 +303,10 @@ def checkpoint(
     verify: Callable[..., Any] | None = None,
     on_change: str = "strict",
     transactional: bool = False,
+    undo: Callable[..., Any] | None = None,
+    undo_unknown: bool = False,
+    undo_on_error: bool = False,
+    pivot: bool = False,
 ) -> _StepDecorator: ...
 def checkpoint(function: Any = None, /, **settings: Any) -> Any:
     """A step whose completion is a named point to return to; `await checkpoint("name")` marks one without work."""
@@ -305,6 +339,7 @@ class WorkflowOptions:
     budget: Budget | None = None
     redact: Redact | None = None
     connection: Any = None
+    rollback_on_failure: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -498,6 +533,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
         budget=settings.get("budget"),
         redact=check_redact(settings.get("redact")),
+        rollback_on_failure=settings.get("rollback_on_failure", False),
     )
     check_name(options.name)
     if options.on_change not in ("strict", "exact"):
@@ -522,6 +558,7 @@ def workflow(
     timeout: Duration | None = None,
     budget: Budget | None = None,
     redact: Redact | None = None,
+    rollback_on_failure: bool = False,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a durable workflow: an `async def`, or a plain one that calls what is in `perdure.sync`.
@@ -536,6 +573,7 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
     `budget`: what its steps may use before somebody is asked. `redact`: names of arguments and members (besides
     password, token, key and their kin), or a function `redact(name, value)` that gives what is shown: so are the inputs
     of its steps, the errors of attempts that did not count, tracebacks and its log recorded. What replay needs (its own
-    input, outcomes, answers) is never hidden.
+    input, outcomes, answers) is never hidden. `rollback_on_failure`: where it fails, the undos of what it did run, last
+    first, and it ends `rolled_back`; it is never `failed`.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)

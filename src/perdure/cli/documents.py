@@ -10,7 +10,18 @@ from perdure.cli.words import describe, error_words, readable
 from perdure.clock import to_datetime
 from perdure.codec import error_traceback
 from perdure.errors import DecodeError
-from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, Waiting
+from perdure.outcome import (
+    Blocked,
+    Cancelled,
+    Completed,
+    Failed,
+    OpenRequest,
+    Outcome,
+    Paused,
+    RollbackFailed,
+    RolledBack,
+    Waiting,
+)
 from perdure.records import Execution, Status
 from perdure.schedules import ScheduleView
 from perdure.streams import Usage
@@ -113,6 +124,10 @@ def status_of(outcome: Outcome) -> Status:
             return Status.CANCELLED
         case Blocked():
             return Status.BLOCKED
+        case RolledBack():
+            return Status.ROLLED_BACK
+        case RollbackFailed():
+            return Status.ROLLBACK_FAILED
 
 
 def ending(row: Execution, outcome: Outcome) -> dict[str, Any]:
@@ -123,6 +138,11 @@ def ending(row: Execution, outcome: Outcome) -> dict[str, Any]:
             document["output"] = readable(row.output)
         case Failed() | Blocked():
             document["error"] = error_text(row.error)
+        case RolledBack(_, undone):
+            document |= {"error": error_text(row.error), "undone": list(undone)}
+        case RollbackFailed(_, errors):
+            words = {key: f"{type(error).__name__}: {error}" for key, error in errors.items()}
+            document |= {"error": error_text(row.error), "undo_errors": words}
         case Waiting(requests, wake_at):
             document["requests"] = [request(asked) for asked in requests]
             document["wake_at"] = wake_at

@@ -8,7 +8,18 @@ from perdure.cli.progress import one_line_kept
 from perdure.cli.session import DONE, FAILED, WAITING, Session
 from perdure.cli.words import cut, readable, to_json, took, when
 from perdure.clock import to_datetime
-from perdure.outcome import Blocked, Cancelled, Completed, Failed, OpenRequest, Outcome, Paused, Waiting
+from perdure.outcome import (
+    Blocked,
+    Cancelled,
+    Completed,
+    Failed,
+    OpenRequest,
+    Outcome,
+    Paused,
+    RollbackFailed,
+    RolledBack,
+    Waiting,
+)
 from perdure.records import Execution
 
 LONGEST = 2000
@@ -47,6 +58,13 @@ def tell(session: Session, row: Execution, outcome: Outcome) -> None:
         case Blocked(reason=reason):
             session.hint(f"{row.id} is blocked; it needs a person: {reason}")
             session.hint(f"When that is mended, it goes on with:\n  {session.command('resume', row.id)}")
+        case RolledBack(error, undone):
+            session.hint(f"{row.id} is rolled back{f', it failed: {error}' if error is not None else ''}")
+            session.hint(f"Undone: {', '.join(undone) or 'there was nothing to undo'}")
+        case RollbackFailed(_, errors):
+            session.hint(f"{row.id} is rolled back in part; a person must look after:")
+            for key, error in errors.items():
+                session.hint(f"  {key}: {type(error).__name__}: {error}")
         case Cancelled(by, reason):
             session.hint(f"{row.id} is cancelled{_by(by)}{f': {reason}' if reason else ''}")
         case Paused(by, reason):
