@@ -14,9 +14,14 @@ from perdure.records import Request
 from perdure.schema import check
 from perdure.secrets import Secret
 
+SETTLED = frozenset({"undo", "unknown", "pivot"})
+"""Kinds of requests that no answer settles: see `Engine.resolve`."""
+
 
 def answer_text(request: Request, value: Any) -> str:
     """An answer as text that fits the request's schema."""
+    if request.kind in SETTLED:
+        raise InvalidAnswerError(f"{request.id} is settled by `resolve`, not by an answer; nothing was changed")
     if request.schema is None:
         text = CODEC.encode(value, path="answer")
         check_size(text, f"the answer to {request.id}")

@@ -129,7 +129,7 @@ class Note:
 
 def takes_answers(kind: str, status: Status) -> bool:
     """May a request of this kind be decided while its execution stands so?"""
-    return status not in ENDED or (kind == "undo" and status is Status.ROLLBACK_FAILED)
+    return status not in ENDED or kind == "pivot" or (kind == "undo" and status is Status.ROLLBACK_FAILED)
 
 
 Delivery = Answer | Expiry | Post | Wish | Settle | Resume | Cut | Rewind | Decide | Note

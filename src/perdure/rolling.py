@@ -131,6 +131,9 @@ class _Rollback:
             return run.worker.give_up(run, error, onward=True)
         if error is not None:
             logger.error("%s: its rollback cannot go on", run.id, exc_info=error)
+            if self.begun is None:  # nothing was undone yet
+                self.error = _text(error)
+                return self._change(Status.BLOCKED, error=self.error, reason=str(error))
             self._ask(f"undo:{run.id}", f"the rollback of {run.id} cannot go on: {error}", error)
             self._give_up(f"the rollback cannot go on: {type(error).__name__}: {error}")
 

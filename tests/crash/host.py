@@ -29,7 +29,7 @@ from typing import Any
 from perdure import AlreadyDecidedError, Engine, OpenRequest, Query, Workflow
 from perdure.records import ENDED
 from perdure.stores import files_disk
-from tests.crash import flows, ledger
+from tests.crash import flows, ledger, undone
 from tests.crash.plants import PLANTS
 
 LOOK = 0.02
@@ -324,6 +324,8 @@ async def bury(engine: Engine, dead: Sequence[int]) -> None:
 
 
 def _workflow(job: Job) -> tuple[Workflow[..., Any], list[Workflow[..., Any]]]:
+    if job.flow == "undone":
+        return undone.undone, [undone.undone, undone.below]
     if job.file is None:
         return getattr(flows, job.flow), flows.FLOWS
     spec = importlib.util.spec_from_file_location("crash_flow", job.file)
