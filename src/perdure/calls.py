@@ -207,7 +207,8 @@ _SEND = ActSpec("send")
 def send(execution_id: str, name: str, value: Any = None) -> Coroutine[Any, Any, None]:
     """Send a message to another execution: kept until it is received, delivered once.
 
-    Raises `NotFoundError` if there is no such execution, `PerdureError` if it has ended.
+    Raises `NotFoundError` if there is no such execution, `PerdureError` if it has ended, `TooLargeError` if 10,000
+    messages wait there to be received.
     """
     if _is_tested():
         return answered("send", name, (execution_id, value))

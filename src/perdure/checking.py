@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from perdure.clock import from_datetime, micros
-from perdure.errors import TooLargeError
+from perdure.deliveries import MOST_WAITING
+from perdure.errors import NotFoundError, PerdureError, TooLargeError
 from perdure.queues import check_queue
+from perdure.records import Verdict
 
 VALUE_LIMIT = 64 * 1024 * 1024
 """The largest text of one value, in characters (ASCII, so bytes)."""
@@ -19,6 +21,23 @@ def check_size(text: str, what: str) -> None:
     """Raises `TooLargeError` for a text above the limit of one value."""
     if len(text) > VALUE_LIMIT:
         raise TooLargeError(f"{what} takes {len(text):,} bytes; the limit is {VALUE_LIMIT:,}. Nothing was recorded")
+
+
+def refused_message(verdict: Verdict, to: str, name: str) -> PerdureError | None:
+    """Why a message was not delivered, if it was not."""
+    match verdict:
+        case Verdict.GONE:
+            return NotFoundError(f"there is no execution {to} to send {name!r} to")
+        case Verdict.ENDED:
+            return PerdureError(f"{to} has ended: {name!r} was not delivered", execution_id=to)
+        case Verdict.FULL:
+            return TooLargeError(
+                f"{MOST_WAITING:,} messages wait at {to} to be received, which is the limit: {name!r} was not"
+                " delivered. Send it again when some have been received",
+                execution_id=to,
+            )
+        case _:
+            return None
 
 
 class Named(Protocol):

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perdure.records import ENDED, AuditEvent, DecisionRow, Entry, Message, Request, Status, Verdict
+from perdure.records import (
+    ENDED,
+    AuditEvent,
+    DecisionRow,
+    Entry,
+    Execution,
+    Message,
+    Request,
+    Status,
+    Verdict,
+)
+
+MOST_WAITING = 10_000
+"""Messages of one execution that may wait to be received."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,9 +41,27 @@ class Expiry:
 
 @dataclass(slots=True, frozen=True)
 class Post:
-    """A message: OK, REPEAT (this id was delivered), ENDED, GONE."""
+    """A message: OK, REPEAT (this id was delivered), ENDED, FULL (`most` wait there to be received), GONE."""
 
     message: Message
+    most: int = MOST_WAITING
+
+
+@dataclass(slots=True, frozen=True)
+class StartWith:
+    """A pending execution together with its first message, by a worker that lives: both, or nothing.
+
+    The row is inserted unless its id is taken (`Receipt.started`); then the message is delivered as by `Post`: OK,
+    REPEAT, ENDED, FULL. EXISTS: the id belongs to another workflow or version; FENCED: the worker was declared dead.
+    With these two nothing is done. No execution is started into a database that is being moved: that declares the
+    worker dead.
+    """
+
+    worker: int
+    epoch: int
+    execution: Execution
+    message: Message
+    most: int = MOST_WAITING
 
 
 @dataclass(slots=True, frozen=True)
@@ -135,13 +166,14 @@ def takes_answers(kind: str, status: Status) -> bool:
     return status not in ENDED or kind == "pivot" or (kind == "undo" and status is Status.ROLLBACK_FAILED)
 
 
-Delivery = Answer | Expiry | Post | Wish | Settle | Resume | Cut | Rewind | Decide | Note
+Delivery = Answer | Expiry | Post | StartWith | Wish | Settle | Resume | Cut | Rewind | Decide | Note
 
 
 @dataclass(slots=True)
 class Receipt:
-    """What became of a delivery. `request`, where one is concerned, as it stands now."""
+    """What became of a delivery. `request`: as it stands now, if one is concerned. `started`: there was none."""
 
     verdict: Verdict
     execution_id: str | None = None
     request: Request | None = None
+    started: bool = False

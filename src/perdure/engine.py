@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from perdure import bulk, schedules, verifying
+from perdure import bulk, schedules, starting, verifying
 from perdure.answering import answer_text, how_decided
 from perdure.checking import check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
@@ -23,7 +23,6 @@ from perdure.errors import (
     AlreadyExistsError,
     NotFoundError,
     PerdureError,
-    StoreUnavailableError,
 )
 from perdure.handle import Handle
 from perdure.housekeeping import Housekeeping
@@ -269,11 +268,14 @@ class Engine:
         if options.connection is not None:
             await self._outbox.put(options.connection, await self._outgoing(workflow, execution))
             return handle
-        if await self._create(execution) == Verdict.EXISTS:
-            await self._check_same(execution, whatever_input=options.signal is not None)
         if options.signal is not None:
             signal = options.signal
-            await handle.signal(signal.name, signal.value, id=signal.id, by=options.by)
+            message = handle._message(signal.name, signal.value, signal.id, options.by)
+            execution.build = self.build
+            await starting.start_with(self.worker or await self._submitter(), execution, message)
+            self._hint(execution.id)
+        elif await self._create(execution) == Verdict.EXISTS:
+            await starting.check_same(self.store, execution)
         return handle
 
     def _execution(self, workflow: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Execution:
@@ -314,7 +316,7 @@ class Engine:
         """What a start writes into a transaction of the user's."""
         options, signal = workflow.options_, workflow.options_.signal
         if options.execution_id is not None and await self.store.get([execution.id]):
-            await self._check_same(execution, whatever_input=signal is not None)
+            await starting.check_same(self.store, execution, whatever_input=signal is not None)
         rows = [self.store.outgoing(execution, any_input=signal is not None)]
         if signal is not None:
             sent = self.get(execution.id)._message(signal.name, signal.value, signal.id, options.by)
@@ -382,21 +384,6 @@ class Engine:
             await submitter._register()
             self._submit = submitter
         return self._submit
-
-    async def _check_same(self, wanted: Execution, *, whatever_input: bool = False) -> None:
-        row = (await self.store.get([wanted.id])).get(wanted.id)
-        if row is None:
-            raise StoreUnavailableError(f"{wanted.id} was deleted while it was being started: try again")
-        if (row.workflow, row.version) != (wanted.workflow, wanted.version):
-            raise AlreadyExistsError(
-                f"{wanted.id} exists: it is a {row.workflow} (version {row.version}), not a {wanted.workflow}"
-                f" (version {wanted.version})",
-                execution_id=wanted.id,
-            )
-        if row.input != wanted.input and not whatever_input:
-            raise AlreadyExistsError(
-                f"{wanted.id} exists with another input; nothing was changed", execution_id=wanted.id
-            )
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and wait for its result."""

@@ -10,7 +10,7 @@ import msgspec
 
 from perdure import views
 from perdure.auditing import note
-from perdure.checking import check_message_name, check_size
+from perdure.checking import check_message_name, check_size, refused_message
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.deliveries import Post, Resume
@@ -154,7 +154,9 @@ class Handle(Generic[R]):
         by: str | User | None = None,
         connection: Any = None,
     ) -> None:
-        """Send it a message; one with an `id` is delivered once. Raises `PerdureError` if it has ended.
+        """Send it a message; one with an `id` is delivered once.
+
+        Raises `PerdureError` if it has ended, `TooLargeError` if 10,000 messages wait there to be received.
 
         `connection`: yours, to the engine's database (see `Workflow.options`); the message is part of the transaction
         that is open there, and delivered once you have committed. Whether the execution is there, and has not ended, is
@@ -168,8 +170,9 @@ class Handle(Generic[R]):
         receipt = await engine.store.deliver(Post(message), engine.clock.now())
         if receipt.verdict == Verdict.GONE:
             await engine._row(self.id)
-        if receipt.verdict == Verdict.ENDED:
-            raise PerdureError(f"{self.id} has ended: {name!r} was not delivered", execution_id=self.id)
+        refused = refused_message(receipt.verdict, self.id, name)
+        if refused is not None:
+            raise refused
         engine._hint(self.id)
 
     def _message(self, name: str, value: Any, id: str | None, by: str | User | None) -> Message:

@@ -356,6 +356,7 @@ class Verdict(StrEnum):
     DECIDED = "decided"
     ENDED = "ended"
     OWNED = "owned"
+    FULL = "full"
 
 
 @dataclass(slots=True)

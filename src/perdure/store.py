@@ -342,7 +342,7 @@ class Store(Insight, Protocol):
 
         In one transaction each is carried out and removed: a start makes the execution unless its id is taken (OK,
         or REPEAT if `same` says so of it and of what is there), a message is delivered (OK, REPEAT). What cannot be
-        (EXISTS, ENDED, GONE) stays, with the reason in `refused`, and is not looked at again. A row that another
+        (EXISTS, ENDED, FULL, GONE) stays, with the reason in `refused`, and is not looked at again. A row that another
         worker holds is passed over, and so is what comes after it for the same execution.
         """
         ...

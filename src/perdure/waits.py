@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from perdure import budgets, errands
 from perdure.budget import ATTRIBUTE
+from perdure.checking import refused_message
 from perdure.codec import CODEC, REFUSED, checksum, encode_error
 from perdure.deliveries import Post, Receipt
-from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError, NotFoundError, PerdureError
+from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError
 from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
 from perdure.records import ENDED, Execution, Inbox, Message, Request, Status, Verdict
@@ -145,10 +146,7 @@ def _sent(run: Run, call: Call, receipt: Receipt | None, error: BaseException | 
         return
     if error is None and receipt is not None:
         to, name, _ = call.extra
-        if receipt.verdict == Verdict.GONE:
-            error = NotFoundError(f"there is no execution {to} to send {name!r} to")
-        elif receipt.verdict == Verdict.ENDED:
-            error = PerdureError(f"execution {to} has ended: {name!r} was not sent")
+        error = refused_message(receipt.verdict, to, name)
     if error is not None:
         run.put(call, call.spec.kind, "failed", None, encode_error(error))
     else:

@@ -107,6 +107,7 @@ class Worker:
         self.reaches_store = True  # at the last look
         self.fatal: BaseException | None = None
         self.lost_leases = 0
+        self._back: asyncio.Future[None] = self.loop.create_future()
         self.record = WorkerRecord(id=0)
         self.claims = Claims(self)
         self.heartbeat: Heartbeat | None = None
@@ -148,6 +149,8 @@ class Worker:
         self.record = await self.store.register(record, self.lease)
         self.committer.belong_to(self.record.id, self.record.epoch)
         self.registered = True
+        if not self._back.done():
+            self._back.set_result(None)
         self.tell(WORKER_REGISTERED)
         if not self.store.inline:
             self.clock.sync(self.record.started_at)
@@ -235,11 +238,17 @@ class Worker:
         if worker == self.record.id:
             self._lost()
 
+    async def stand(self, fallen: int) -> None:
+        """Return once this worker is another than the one that was declared dead. Raises `MovedError`."""
+        self._declared_dead(fallen)
+        await asyncio.shield(self._back)
+
     def _lost(self) -> None:
         """This worker was declared dead: drop everything it ran, come back as a new worker."""
         if not self.registered:
             return
         self.registered = False
+        self._back = self.loop.create_future()
         self.committer.dead = True
         self.lost_leases += 1
         error = LeaseLostError(
@@ -273,6 +282,9 @@ class Worker:
             except StoreUnavailableError:
                 pass
             except MovedError as error:
+                if not self._back.done():
+                    self._back.set_exception(error)
+                    self._back.exception()  # whoever waits hears of it; else it is in the log
                 for _, created in starts:
                     created(Verdict.GONE, error)
                 starts = []

@@ -346,8 +346,8 @@ class WorkflowOptions:
 class Signal:
     """A message that comes with a start: `options(signal=Signal("paid", 5, id="payment-1"))`.
 
-    The execution is started if there is none of its id, whatever input it has; then the message is delivered, once for
-    each `id`.
+    The execution is started if there is none of its id, whatever input it has, and the message is delivered, once for
+    each `id`: both in one transaction.
     """
 
     name: str

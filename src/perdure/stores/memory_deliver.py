@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 
 from perdure.deliveries import (
     Answer,
@@ -16,11 +17,13 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartWith,
     Wish,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Status, Verdict, is_legal
 from perdure.stores.memory_moves import MemoryMoves
+from perdure.stores.outgoing import is_same_workflow
 
 
 class MemoryDeliveries(MemoryMoves):
@@ -31,7 +34,9 @@ class MemoryDeliveries(MemoryMoves):
             case Answer() | Expiry():
                 receipt = self._decide(delivery, now)
             case Post():
-                receipt = self._post(delivery.message, now)
+                receipt = self._post(delivery.message, delivery.most, now)
+            case StartWith():
+                receipt = self._start(delivery, now)
             case Wish() | Settle() | Resume():
                 receipt = self._direct(delivery, now)
             case Cut():
@@ -42,7 +47,7 @@ class MemoryDeliveries(MemoryMoves):
                 receipt = self._take_part(delivery, now)
             case Note():
                 receipt = self._note(delivery)
-        if receipt.verdict is Verdict.OK:
+        if receipt.verdict is Verdict.OK or receipt.started:
             self._signal.fire()
         return receipt
 
@@ -65,7 +70,7 @@ class MemoryDeliveries(MemoryMoves):
         self._nudge(row, now)
         return Receipt(Verdict.OK, row.id, copy(request))
 
-    def _post(self, message: Message, now: int) -> Receipt:
+    def _post(self, message: Message, most: int, now: int) -> Receipt:
         row = self._executions.get(message.execution_id)
         if row is None:
             return Receipt(Verdict.GONE)
@@ -73,12 +78,26 @@ class MemoryDeliveries(MemoryMoves):
             return Receipt(Verdict.REPEAT, row.id)
         if row.status in ENDED:
             return Receipt(Verdict.ENDED, row.id)
+        # Each message was a nudge: mostly there is nothing to count.
+        if row.nudges >= most and sum(it.taken_seq is None for it in self._posted[row.id]) >= most:
+            return Receipt(Verdict.FULL, row.id)
         kept = copy(message)
         kept.ordinal = 1 + len(self._posted[row.id])
         kept.taken_seq, kept.created_at = None, now
         self._keep(kept)
         self._nudge(row, now)
         return Receipt(Verdict.OK, row.id)
+
+    def _start(self, delivery: StartWith, now: int) -> Receipt:
+        if not self._stands(delivery.worker, delivery.epoch):
+            return Receipt(Verdict.FENCED)
+        wanted = delivery.execution
+        there = self._executions.get(wanted.id)
+        if there is None:
+            self._keep(copy(wanted))
+        elif not is_same_workflow(wanted, there):
+            return Receipt(Verdict.EXISTS, wanted.id)
+        return replace(self._post(delivery.message, delivery.most, now), started=there is None)
 
     def _direct(self, delivery: Wish | Settle | Resume, now: int) -> Receipt:
         row = self._executions.get(delivery.execution_id)

@@ -335,7 +335,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         async with self._pool.session() as session:
             receipt = await past_deadlocks(lambda: deliver(session, delivery))
-        if receipt.verdict is Verdict.OK:
+        if receipt.verdict is Verdict.OK or receipt.started:
             self._signal.fire()
         return receipt
 

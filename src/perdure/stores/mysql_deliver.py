@@ -5,8 +5,9 @@ Each is a transaction of two packets: the first one locks and reads, the second 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.deliveries import (
@@ -21,11 +22,13 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartWith,
     Wish,
     takes_answers,
 )
 from perdure.records import (
     ENDED,
+    Execution,
     Message,
     Request,
     Status,
@@ -36,6 +39,7 @@ from perdure.stores.columns import read_records
 from perdure.stores.mysql_columns import Statements, pack_entries, pack_rows, time_or_null
 from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
 from perdure.stores.mysql_sessions import Result, Session
+from perdure.stores.outgoing import is_same_workflow
 
 # The decisions are found by their requests.
 _OF_AN_EXECUTION = (
@@ -71,8 +75,10 @@ async def deliver(session: Session, delivery: Delivery) -> Receipt:
         match delivery:
             case Answer() | Expiry():
                 return await _decide(session, delivery)
-            case Post(message):
-                return await _post(session, message)
+            case Post():
+                return await _post(session, delivery)
+            case StartWith():
+                return await _start(session, delivery)
             case Wish() | Resume():
                 return await _direct(session, delivery)
             case Settle(id):
@@ -115,10 +121,10 @@ async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
     return Receipt(Verdict.OK, standing.id, _request(results[2]))
 
 
-async def _post(session: Session, message: Message) -> Receipt:
+async def _post(session: Session, delivery: Post) -> Receipt:
     sql = session.sql
-    id = message.execution_id
-    verdict, writing = await look_at_post(session, message, sql["begin"])
+    id = delivery.message.execution_id
+    verdict, writing = await look_at_post(session, delivery.message, delivery.most, sql["begin"])
     if not writing:
         return await _refuse(session, Receipt(verdict, None if verdict is Verdict.GONE else id))
     try:
@@ -130,7 +136,31 @@ async def _post(session: Session, message: Message) -> Receipt:
     return Receipt(Verdict.OK, id)
 
 
-async def look_at_post(session: Session, message: Message, *first: str) -> tuple[Verdict, list[str]]:
+async def _start(session: Session, delivery: StartWith) -> Receipt:
+    sql, wanted = session.sql, delivery.execution
+    token = f"start.{uuid.uuid4().hex}"
+    _, worker, _, created, found = await session.run(
+        sql["begin"],
+        sql.fill("lock_worker", worker=delivery.worker),
+        sql.fill("insert_executions", rows=pack_rows([replace(wanted, token=token)])),
+        sql.fill("created_executions", ids=[wanted.id], token=token),
+        sql.fill("get_executions", ids=[wanted.id]),
+    )
+    if list(worker.tuples) != [(delivery.epoch, "live")]:
+        return await _refuse(session, Receipt(Verdict.FENCED))
+    if not is_same_workflow(wanted, read_records(Execution, found.rows)[0]):
+        return await _refuse(session, Receipt(Verdict.EXISTS, wanted.id))
+    verdict, writing = await look_at_post(session, delivery.message, delivery.most)
+    try:
+        await session.run(*writing, sql["commit"])
+    except DRIVER_ERRORS as error:
+        if error_code(error) != DUPLICATE:
+            raise
+        return await _start(session, delivery)  # the message went to another execution at once: now it is known
+    return Receipt(verdict, wanted.id, started=bool(created.tuples))
+
+
+async def look_at_post(session: Session, message: Message, most: int, *first: str) -> tuple[Verdict, list[str]]:
     """Inside a transaction: what becomes of a message, under the lock of its execution, and what then is to be said."""
     sql = session.sql
     id = message.execution_id
@@ -143,6 +173,9 @@ async def look_at_post(session: Session, message: Message, *first: str) -> tuple
         return Verdict.REPEAT, []
     if standing.status in ENDED:
         return Verdict.ENDED, []
+    # Each message was a nudge: mostly there is nothing to count.
+    if standing.nudges >= most and (await session.run(sql.fill("count_waiting", id=id)))[0].value >= most:
+        return Verdict.FULL, []
     insert = sql.fill(
         "insert_message",
         id=message.id,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from perdure.clock import from_datetime
+from perdure.deliveries import MOST_WAITING
 from perdure.errors import PerdureError
 from perdure.records import Execution, Folded, Outgoing, Verdict
 from perdure.store import Same
@@ -64,7 +65,7 @@ async def _fold(session: Session, limit: int, same: Same, only: int | None) -> l
         verdicts = await _start(session, rows, same)
         for row in sorted(rows, key=lambda row: (row.execution_id, row.id)):
             if row.kind == outgoing.MESSAGE:
-                verdicts[row.id], writing = await look_at_post(session, outgoing.read_message(row))
+                verdicts[row.id], writing = await look_at_post(session, outgoing.read_message(row), MOST_WAITING)
                 if writing:
                     await session.run(*writing)
         folded = [_judged(row, verdicts[row.id]) for row in rows]

@@ -14,7 +14,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perdure.deliveries import Answer, Cut, Decide, Delivery, Expiry, Note, Post, Receipt, Resume, Rewind, Settle, Wish
+from perdure.deliveries import (
+    Answer,
+    Cut,
+    Decide,
+    Delivery,
+    Expiry,
+    Note,
+    Post,
+    Receipt,
+    Resume,
+    Rewind,
+    Settle,
+    StartWith,
+    Wish,
+)
 from perdure.keys import NAMESPACE_MARK
 from perdure.records import (
     AuditEvent,
@@ -257,7 +271,10 @@ class NamespacedStore:
             case Answer() | Expiry():
                 delivery = replace(delivery, request_id=self._in(delivery.request_id))
             case Post(message):
-                delivery = Post(self._message_in(message))
+                delivery = replace(delivery, message=self._message_in(message))
+            case StartWith():
+                execution = self._execution_in(delivery.execution)
+                delivery = replace(delivery, execution=execution, message=self._message_in(delivery.message))
             case Cut():
                 id, entry = self._in(delivery.execution_id), self._entry_in(delivery.entry)
                 delivery = replace(delivery, execution_id=id, entry=entry)

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any, Protocol
 
+from perdure.deliveries import MOST_WAITING
 from perdure.errors import BadBatchError, DecodeError, PerdureError
 from perdure.records import Execution, Folded, Message, Outgoing, Status, Verdict
 from perdure.store import Same
@@ -85,6 +86,8 @@ def refuse(row: Outgoing, verdict: Verdict, error: PerdureError | None = None) -
             words = f"{id} exists already, with another workflow or input; nothing was started"
         case Verdict.ENDED:
             words = f"{id} has ended; the message was not delivered"
+        case Verdict.FULL:
+            words = f"{MOST_WAITING:,} messages wait at {id}, which is the limit; this one was not delivered"
         case _:
             words = f"there is no execution {id} to take the message"
     row.refused = words if error is None else str(error)

@@ -16,7 +16,21 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.clock import SystemClock, from_datetime, micros
-from perdure.deliveries import Answer, Cut, Decide, Delivery, Expiry, Note, Post, Receipt, Resume, Rewind, Settle, Wish
+from perdure.deliveries import (
+    Answer,
+    Cut,
+    Decide,
+    Delivery,
+    Expiry,
+    Note,
+    Post,
+    Receipt,
+    Resume,
+    Rewind,
+    Settle,
+    StartWith,
+    Wish,
+)
 from perdure.errors import CommitUnknownError, DecodeError, PerdureError, SchemaVersionError
 from perdure.records import (
     ENDED,
@@ -61,6 +75,7 @@ from perdure.stores.postgres_columns import (
 from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_databases import create_database, grant
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
+from perdure.stores.postgres_messages import post, start
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_notify import Listener, Notifier
 from perdure.stores.postgres_outbox import PostgresOutbox
@@ -333,8 +348,10 @@ class PostgresStore(PostgresMoves):
                 receipt = await self._decide(id, True, value, by, via, checksum)
             case Expiry(id):
                 receipt = await self._decide(id, False, None, None, None, 0)
-            case Post(message):
-                receipt = await self._post(message)
+            case Post():
+                receipt = await post(self._pool, delivery)
+            case StartWith():
+                receipt = await start(self._pool, delivery)
             case Wish(id, wish, by, reason):
                 receipt = _receipt(id, await self._pool.value("deliver_wish", id, wish, by, reason))
             case Settle(id):
@@ -345,7 +362,7 @@ class PostgresStore(PostgresMoves):
                 receipt = await self._cut(delivery)
             case Rewind() | Decide() | Note():
                 receipt = await bring(self._pool, delivery)
-        if receipt.verdict is Verdict.OK:
+        if receipt.verdict is Verdict.OK or receipt.started:
             self._tell()
         return receipt
 
@@ -355,15 +372,6 @@ class PostgresStore(PostgresMoves):
             return Receipt(Verdict.GONE)
         request = read_records(Request, rows)[0]
         return Receipt(Verdict(rows[0]["verdict"]), request.execution_id, request)
-
-    async def _post(self, message: Message) -> Receipt:
-        id, execution_id = message.id, message.execution_id
-        content = (message.name, message.value, message.checksum, message.sent_by)
-        receipt = _receipt(execution_id, await self._pool.value("deliver_message", id, execution_id, *content))
-        # Which it is at an ended execution, its first statement could not see: this one has a newer view.
-        if receipt.verdict is Verdict.ENDED and await self._pool.value("has_message", id):
-            receipt.verdict = Verdict.REPEAT
-        return receipt
 
     async def _settle(self, id: str) -> Receipt:
         async with self._pool.connection() as connection, connection.transaction():

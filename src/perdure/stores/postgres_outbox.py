@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perdure.clock import from_datetime
+from perdure.deliveries import Post
 from perdure.errors import PerdureError
 from perdure.records import Execution, Folded, Outgoing, Verdict
 from perdure.store import Same
 from perdure.stores import outgoing
 from perdure.stores.columns import read_records
 from perdure.stores.postgres_columns import pack_records
+from perdure.stores.postgres_messages import post_within
 from perdure.stores.postgres_sessions import Pool
 
 DONE = (Verdict.OK, Verdict.REPEAT)
@@ -41,7 +43,8 @@ class PostgresOutbox:
             verdicts = await _start(connection, self._sql, rows, same)
             for row in sorted(rows, key=lambda row: (row.execution_id, row.id)):
                 if row.kind == outgoing.MESSAGE:
-                    verdicts[row.id] = await _post(connection, self._sql, row)
+                    sent = Post(outgoing.read_message(row))
+                    verdicts[row.id] = await post_within(self._pool, connection, sent)
             done = [id for id, verdict in verdicts.items() if verdict in DONE]
             if done:
                 await connection.execute(self._sql["outbox_delivered"], done)
@@ -89,17 +92,6 @@ async def _start(connection: Any, sql: Mapping[str, str], rows: Sequence[Outgoin
         else:
             verdicts[id] = outgoing.judge(wanted, there[wanted.id], outgoing.is_same_workflow if any_input else same)
     return verdicts
-
-
-async def _post(connection: Any, sql: Mapping[str, str], row: Outgoing) -> Verdict:
-    message = outgoing.read_message(row)
-    content = message.name, message.value, message.checksum, message.sent_by
-    verdict = await connection.fetchval(sql["deliver_message"], message.id, message.execution_id, *content)
-    if verdict is None:
-        return Verdict.GONE
-    if verdict == Verdict.ENDED and await connection.fetchval(sql["has_message"], message.id):
-        return Verdict.REPEAT
-    return Verdict(verdict)
 
 
 def _judged(row: Outgoing, verdict: Verdict) -> Folded:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.codec import REFUSED, checksum
-from perdure.deliveries import Answer, Cut, Decide, Delivery, Post, Receipt
+from perdure.deliveries import Answer, Cut, Decide, Delivery, Post, Receipt, StartWith
 from perdure.errors import DecodeError
 from perdure.records import (
     Batch,
@@ -184,7 +184,10 @@ class SealedStore:
             case Answer():
                 return await self._answer(delivery, now)
             case Post(message):
-                delivery = Post(self._sealed_message(message))
+                delivery = replace(delivery, message=self._sealed_message(message))
+            case StartWith():
+                execution = self._sealed_execution(delivery.execution)
+                delivery = replace(delivery, execution=execution, message=self._sealed_message(delivery.message))
             case Decide():
                 return await self._take_part(delivery, now)
             case Cut():

@@ -363,7 +363,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
 
     async def deliver(self, delivery: Delivery, now: int) -> Receipt:
         receipt = await self._transaction(lambda: deliver(self._db, delivery, now))
-        if receipt.verdict is Verdict.OK:
+        if receipt.verdict is Verdict.OK or receipt.started:
             self._signal.fire()
         return receipt
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.deliveries import (
@@ -18,10 +18,12 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartWith,
     Wish,
     takes_answers,
 )
-from perdure.records import ENDED, Message, Request, Status, Verdict, is_legal
+from perdure.records import ENDED, Execution, Message, Request, Status, Verdict, is_legal
+from perdure.stores.outgoing import is_same_workflow
 from perdure.stores.sqlite_database import Database
 from perdure.stores.sqlite_rows import entry_row, read_records, record_row, to_json
 from perdure.stores.timestamps import to_text, to_text_or_null
@@ -50,6 +52,7 @@ class _Standing:
     owned: bool
     wish: str | None
     fence: int
+    nudges: int
 
 
 def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
@@ -58,7 +61,9 @@ def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
         case Answer() | Expiry():
             return _decide(database, delivery, to_text(now))
         case Post():
-            return _post(database, delivery.message, to_text(now))
+            return _post(database, delivery.message, delivery.most, to_text(now))
+        case StartWith():
+            return _start(database, delivery, to_text(now))
         case Wish() | Settle() | Resume():
             return _direct(database, delivery, to_text(now))
         case Cut():
@@ -93,7 +98,7 @@ def _decide(database: Database, delivery: Answer | Expiry, now: str) -> Receipt:
     return Receipt(Verdict.OK, id, _request(database, request.id))
 
 
-def _post(database: Database, message: Message, now: str) -> Receipt:
+def _post(database: Database, message: Message, most: int, now: str) -> Receipt:
     id = message.execution_id
     standing = _standing(database, id)
     if standing is None:
@@ -102,6 +107,9 @@ def _post(database: Database, message: Message, now: str) -> Receipt:
         return Receipt(Verdict.REPEAT, id)
     if standing.status in ENDED:
         return Receipt(Verdict.ENDED, id)
+    # Each message was a nudge: mostly there is nothing to count.
+    if standing.nudges >= most and database.value("count_waiting", (id,)) >= most:
+        return Receipt(Verdict.FULL, id)
     database.run(
         "insert_message",
         {
@@ -116,6 +124,18 @@ def _post(database: Database, message: Message, now: str) -> Receipt:
     )
     database.run("nudge", {"id": id, "now": now})
     return Receipt(Verdict.OK, id)
+
+
+def _start(database: Database, delivery: StartWith, now: str) -> Receipt:
+    if not database.value("worker_stands", (delivery.worker, delivery.epoch)):
+        return Receipt(Verdict.FENCED)
+    wanted = delivery.execution
+    started = database.run("insert_execution", record_row(wanted)).rowcount > 0
+    if not started:
+        there = read_records(Execution, database.run("executions", (to_json([wanted.id]),)))[0]
+        if not is_same_workflow(wanted, there):
+            return Receipt(Verdict.EXISTS, wanted.id)
+    return replace(_post(database, delivery.message, delivery.most, now), started=started)
 
 
 def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> Receipt:
@@ -259,4 +279,4 @@ def _request(database: Database, id: str) -> Request | None:
 
 def _standing(database: Database, id: str) -> _Standing | None:
     row = database.run("standing", (id,)).fetchone()
-    return None if row is None else _Standing(Status(row[0]), row[1], bool(row[2]), row[3], row[4])
+    return None if row is None else _Standing(Status(row[0]), row[1], bool(row[2]), *row[3:])

@@ -26,6 +26,7 @@ from perdure.testing.checks import (
     queries,
     reads,
     restarts,
+    starts,
     workers,
 )
 
@@ -58,7 +59,9 @@ def _promises(*groups: ModuleType) -> list[Check]:
     ]
 
 
-CHECKS = _promises(commits, workers, claims, limits, deliveries, people, restarts, reads, queries, keeping, moves)
+CHECKS = _promises(
+    commits, workers, claims, limits, deliveries, starts, people, restarts, reads, queries, keeping, moves
+)
 
 
 async def check_store(make_store: MakeStore) -> None:

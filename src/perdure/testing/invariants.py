@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 
-from perdure.deliveries import Answer, Post, Receipt
+from perdure.deliveries import Answer, Post, Receipt, StartWith
 from perdure.records import ENDED, Entry, Execution, Status, Verdict
 from perdure.testing.history import Acknowledged, Body, Delivered, History, Recorded
 from perdure.testing.witness import Witness, is_outcome
@@ -103,7 +103,9 @@ def _messages(history: History) -> Iterator[str]:
         if isinstance(event, Acknowledged) and event.what == "signal" and event.subject not in kept:
             yield f"I22 the message {event.subject} was acknowledged and is lost"
         match event:
-            case Delivered(delivery=Post(message), receipt=Receipt(verdict=Verdict.OK)) if message.id not in kept:
+            case Delivered(
+                delivery=Post(message) | StartWith(message=message), receipt=Receipt(verdict=Verdict.OK)
+            ) if message.id not in kept:
                 yield f"I22 the message {message.id} was delivered and is lost"
     ordinals = {(m.execution_id, json.loads(m.value)): (m.name, m.ordinal) for m in kept.values()}
     for id, journal in history.dump.journals.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from perdure.deliveries import Settle
+from perdure.deliveries import Settle, StartWith
 from perdure.records import ENDED, Batch, Entry, Execution, Status, Verdict
 from perdure.testing.history import Acknowledged, Body, Buried, Claimed, Delivered, Heard, Left, Recorded, Told
 
@@ -174,6 +174,8 @@ class Witness:
 
     def _delivered(self, event: Delivered) -> None:
         id = event.receipt.execution_id
+        if event.receipt.started and isinstance(event.delivery, StartWith):
+            self.statuses[event.delivery.execution.id] = Status.PENDING
         if event.receipt.verdict is not Verdict.OK or id is None:
             return
         if isinstance(event.delivery, Settle):

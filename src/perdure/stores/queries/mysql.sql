@@ -323,6 +323,10 @@ select id from workflow_executions where id in %(ids)s;
 -- Was a message of this id delivered?
 select exists (select 1 from messages where id = %(id)s);
 
+-- name: count_waiting
+-- How many messages of an execution wait to be received. Under its lock.
+select count(*) from messages where execution_id = %(id)s and taken_seq is null;
+
 -- name: insert_message
 -- A message. Its ordinal is the nudge that it is, as the only counter that the lock keeps fresh.
 insert into messages (id, execution_id, name, value, checksum, ordinal, sent_by, created_at)

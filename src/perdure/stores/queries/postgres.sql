@@ -181,14 +181,22 @@ select r.*, j.verdict
 from judged j, (select * from decided union all select * from request where not exists (select from decided)) r;
 
 -- name: deliver_message
--- A message. Its ordinal is the nudge that it is, as the only counter that the lock keeps fresh. No verdict: gone.
+-- A message. Its ordinal is the nudge that it is, as the only counter that the lock keeps fresh. No verdict: gone. "full"
+-- if as many as $7 wait, or may wait: who has waited for the lock does not see what was sent meanwhile. So they are
+-- counted only where there were so many nudges.
 with execution as materialized (
     select w.id, w.nudges, w.status from workflow_executions w where w.id = $2 for no key update
+), full_ones as materialized (
+    select w.id
+    from execution w
+    where w.nudges >= $7::bigint
+        and (select count(*) from messages m where m.execution_id = w.id and m.taken_seq is null) >= $7::bigint
 ), posted as (
     insert into messages (id, execution_id, name, value, checksum, ordinal, sent_by, created_at)
     select $1, w.id, $3, $4, $5, w.nudges + 1, $6, clock_timestamp()
     from execution w
     where w.status not in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        and not exists (select from full_ones)
     on conflict (id) do nothing
     returning execution_id
 ), nudged as (
@@ -203,6 +211,7 @@ with execution as materialized (
 select case
     when exists (select from posted) then 'ok'
     when w.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
+    when exists (select from full_ones) then 'full'
     else 'repeat'
 end as verdict
 from execution w;

@@ -400,8 +400,8 @@ select id, nudges from workflow_executions where owner = ?;
 select * from approval_requests where id = ?;
 
 -- name: standing
--- What a delivery looks at: status, parent, whether a living worker owns it, wish and fence.
-select status, parent_id, owner in (select id from workers where state = 'live') as owned, wish, fence
+-- What a delivery looks at: status, parent, whether a living worker owns it, wish, fence and nudges.
+select status, parent_id, owner in (select id from workers where state = 'live') as owned, wish, fence, nudges
 from workflow_executions where id = ?;
 
 -- name: decide_request
@@ -434,6 +434,10 @@ where id = :id;
 -- name: message_exists
 -- Whether a message was delivered.
 select 1 from messages where id = ?;
+
+-- name: count_waiting
+-- How many messages of an execution wait to be received.
+select count(*) from messages where execution_id = ? and taken_seq is null;
 
 -- name: insert_message
 -- A message, behind all others of its execution.

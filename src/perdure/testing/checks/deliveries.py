@@ -151,6 +151,35 @@ async def a_message_to_what_ended_is_refused_but_a_repeat_is_a_repeat(store: Sto
     equal(await scene.message_ids(), ["before"])
 
 
+async def only_so_many_messages_wait_and_those_received_do_not_count(store: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.run()
+    for suffix in ("m1", "m2", "m3"):
+        equal(await _verdict(scene, Post(scene.message(suffix), most=3)), Verdict.OK)
+    row = await scene.row()
+    receipt = await store.deliver(Post(scene.message("m4"), most=3), scene.now)
+    equal((receipt.verdict, receipt.execution_id), (Verdict.FULL, scene.id()))
+    equal(await scene.row(), row, "what was refused nudges nobody")
+    equal(await _verdict(scene, Post(scene.message("m2"), most=3)), Verdict.REPEAT)
+    await scene.commit(entries=[scene.entry()], takes=[(scene.id("m2"), 1)])
+    equal(await _verdict(scene, Post(scene.message("m4"), most=3)), Verdict.OK)
+    equal(await _verdict(scene, Post(scene.message("m5"), most=3)), Verdict.FULL)
+    equal(await scene.message_ids(), ["m1", "m3", "m4"])
+    await scene.create(scene.execution("other"))
+    equal(await _verdict(scene, Post(scene.message("n", "other"), most=3)), Verdict.OK, "each has its own room")
+
+
+async def of_messages_sent_at_once_only_so_many_are_taken(store: Store, other: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.park()
+    handles = [store, other] * 10
+    posts = [Post(scene.message(f"m{n}"), most=7) for n in range(20)]
+    receipts = await asyncio.gather(*(h.deliver(p, scene.now) for h, p in zip(handles, posts, strict=True)))
+    verdicts = [receipt.verdict for receipt in receipts]
+    equal((verdicts.count(Verdict.OK), verdicts.count(Verdict.FULL)), (7, 13))
+    equal(len(await scene.message_ids()), 7)
+
+
 async def a_message_taken_is_still_a_repeat(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run()
