@@ -73,6 +73,7 @@ def make(run: Run, journal: Journal | None, attributes: Any) -> None:
     if journal is not None:
         run.sequencer.info.rollback_reason, run.sequencer.info.orders = journal.rollback_reason, journal.orders
     run.sequencer.arguments, run.sequencer.secrets = run.workflow.arguments, run.worker.secrets
+    run.sequencer.capacity = run.worker.capacity
     run.sequencer.redaction = run.worker.protection.redaction(run.workflow.options_.redact)
 
 

@@ -254,6 +254,7 @@ async def restart(*args: Any, **kwargs: Any) -> None:
     if sequencer.closing:
         await sequencer.refuse()
     text, _ = sequencer.arguments.bind(args, kwargs)
+    sequencer.capacity.check(text, f"the input of {sequencer.id}", packs=False)
     key = scope.key(RESTART)
     await durable_call(Call(sequencer, _Restart(text), key, None, "null"))
 

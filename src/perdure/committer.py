@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.carrier import Carriers
 from perdure.clock import Clock
 from perdure.errors import BadBatchError, CommitUnknownError, StoreUnavailableError
+from perdure.journal import INTENT
 from perdure.records import Batch, Change, Entry, Execution, Request, RollbackAction, Snapshot, Verdict, Verdicts
 from perdure.store import Store
 from perdure.stores.patience import PATIENCE, Busy
@@ -94,6 +95,22 @@ class Work:
         part.actions = [a for a in self.actions if wanted(a.execution_id)]
         part.snapshots = [s for s in self.snapshots if wanted(s.execution_id)]
         return part
+
+    def split(self) -> tuple[Work, Work] | None:
+        """That of one execution in two, to be recorded in this order, as if it had gathered more slowly."""
+        half = (len(self.items) + 1) // 2
+        first, rest = self.part(lambda other: True), self.part(lambda other: True)
+        first.items, rest.items = self.items[:half], self.items[half:]
+        last = first.items[-1][2].seq if first.items else 0
+        intents = {entry.key for _, _, entry in first.items if entry.kind == INTENT}
+        first.creates = [c for c in self.creates if c[0].parent_key in intents]
+        rest.creates = [c for c in self.creates if c[0].parent_key not in intents]
+        first.takes = [t for t in self.takes if t[2] <= last]
+        rest.takes = [t for t in self.takes if t[2] > last]
+        for name in GATHERED:
+            if name not in ("items", "creates", "takes"):
+                getattr(first, name).clear()
+        return (first, rest) if first.items and rest.executions() else None
 
     def executions(self) -> list[str]:
         found: dict[str, None] = {}
@@ -495,12 +512,16 @@ class Committer:
         task.add_done_callback(self._parts_done)
 
     async def _commit_parts(self, work: Work, error: BaseException) -> list[tuple[Work, Verdicts | BaseException]]:
-        ids = work.executions()
-        if len(ids) <= 1:
-            return [(work, error)]
+        parts = self._parts(work, error)
         done: list[tuple[Work, Verdicts | BaseException]] = []
-        half = set(ids[: len(ids) // 2])
-        for part in (work.part(lambda i: i in half), work.part(lambda i: i not in half)):
+        if parts is None:
+            return [(work, error)]
+        alone = len(work.executions()) == 1
+        for part in parts:
+            if alone and any(isinstance(result, BaseException) for _, result in done):
+                part.items, part.changes = [], []  # of these the execution has heard: what comes before was refused
+                done.append((part, error))
+                break
             self.tokens += 1
             part.token = f"{self.prefix}{self.tokens}"
             while True:
@@ -522,6 +543,14 @@ class Committer:
                     done.extend(await self._commit_parts(part, refusal))
                 break
         return done
+
+    def _parts(self, work: Work, error: BaseException) -> tuple[Work, Work] | None:
+        """What to try instead of all at once."""
+        ids = work.executions()
+        if len(ids) > 1:
+            half = set(ids[: len(ids) // 2])
+            return work.part(lambda i: i in half), work.part(lambda i: i not in half)
+        return work.split() if isinstance(error, BadBatchError) else None
 
     def _parts_done(self, task: asyncio.Task[list[tuple[Work, Verdicts | BaseException]]]) -> None:
         if task.cancelled():

@@ -61,6 +61,7 @@ def end(run: Run) -> None:
     try:
         with allowing_secrets(run.worker.secrets):
             output, _ = run.workflow.arguments.returns.record(main.result(), "result")
+        run.worker.capacity.check(output, f"the result of {run.workflow.name}", packs=False)
     except PerdureError as fault:
         fault.execution_id = run.id
         return fail(run, fault)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import alarms, beginnings, bodies, budgets, endings, errands, streams, transactional, waits
-from perdure.codec import checksum, decode_error
+from perdure.codec import checksum, decode_error, encode_error
 from perdure.errors import LeaseLostError, PerdureError
 from perdure.journal import ATTEMPT, INTENT, RECEIVE, RESTART, ROLLBACK, Journal, forget_failures
 from perdure.loop import Timer
@@ -225,6 +225,12 @@ class Run:
             text, output, encoding = pack_pair(
                 self.sequencer.window, seq, text, output, is_base=_is_base(call), is_body=kind in _BODIES
             )
+            if len(text or "") + len(output or "") > self.worker.capacity.sure:
+                refused = self.worker.capacity.refusal(f"the result of {call.key}", text or "", output or "")
+                if refused is not None and output is not None:
+                    refused.execution_id, refused.key = self.id, call.key
+                    self.sequencer.window.forget(seq, "o")
+                    status, output, error = "failed", None, encode_error(refused)
         entry: Entry = _new(
             Entry,
             (

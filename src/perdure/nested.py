@@ -57,7 +57,8 @@ def nested(
     key = scope.inner_key(spec.name)
     try:
         text, plain = spec.arguments.bind(args, kwargs)
-    except EncodeError as error:
+        body.sequencer.capacity.check(text, f"the input of {key}")
+    except (EncodeError, TooLargeError) as error:
         error.execution_id, error.key = run.id, key
         raise
     call = Call(body.sequencer, spec, key, args if plain and not kwargs else None, text)
@@ -123,6 +124,9 @@ async def _go(run: Run, body: Call, call: Call) -> Any:
             await run.worker.clock.sleep(wait)
             continue
         entry = await run.put_inner(call, call.spec.kind, "completed", text, None)
+        if entry.status == "failed":  # too large for the database
+            run.inner[call.key] = entry
+            raise decode_error(entry.error or "{}")
         run.inner[call.key] = entry._replace(output=text)
         return copy
 

@@ -83,6 +83,10 @@ class Window:
             while len(self._texts) > WINDOW:
                 del self._texts[next(iter(self._texts))]
 
+    def forget(self, seq: int, column: str) -> None:
+        """It is not recorded after all."""
+        self._texts.pop((seq, column), None)
+
     def pack(self, text: str) -> str | None:
         """The packed form, or None where it would save too little to be worth it."""
         packed = self._delta(text)

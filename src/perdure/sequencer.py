@@ -21,6 +21,7 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+from perdure.capacity import Capacity
 from perdure.clock import SECOND
 from perdure.codec import decode_error
 from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
@@ -63,6 +64,8 @@ class Unwind(BaseException):
     """Raised by durable calls while frames are being closed. Never leaves Perdure."""
 
 
+ANY_STORE = Capacity()
+
 Withdrawn = Callable[[Call], None]
 
 
@@ -103,6 +106,7 @@ class Sequencer:
         self.repeats: dict[str, int] = {}
         self.window = Window()
         self.secrets = False  # may secrets be recorded?
+        self.capacity = ANY_STORE
         self.redaction: Redaction | None = None
         self.arguments: Any = None  # those of the workflow
         self.missing: tuple[str, set[str]] | None = None

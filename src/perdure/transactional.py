@@ -97,6 +97,8 @@ class _Attempt:
         text, call.value = recorded
         if len(text) > VALUE_LIMIT:
             raise TooLargeError(f"the result of {call.key} takes {len(text):,} bytes; at most {VALUE_LIMIT:,}")
+        if run.worker.capacity.packet is not None:  # one row holds both
+            run.worker.capacity.check(f"{call.input}{text}", f"the input and result of {call.key}")
         if not self.held:
             await self._hold()
         self.timer.cancel()

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from perdure import endings
+from perdure.capacity import Capacity
 from perdure.carrier import Carriers
 from perdure.claims import Claims
 from perdure.clock import Clock
@@ -116,6 +117,7 @@ class Worker:
         self.live = live
         self.protection = protection or Protection(hides=False)
         self.secrets = self.protection.encryption is not None
+        self.capacity = Capacity(getattr(store, "most_bytes", None), sealed=self.secrets)
         self.listeners = tuple(listeners)
         self.namespace: str = getattr(store, "prefix", "")
         self.resources = resources or Resources({})

@@ -21,7 +21,7 @@ from perdure.budget import Budget
 from perdure.checking import Named, check_settings, check_version, start_options
 from perdure.clock import SECOND, Duration, micros
 from perdure.codec import CODEC
-from perdure.errors import EncodeError, NoExecutionError, WrongFaceError
+from perdure.errors import EncodeError, NoExecutionError, TooLargeError, WrongFaceError
 from perdure.joins import gather
 from perdure.queues import check_queue
 from perdure.redaction import Redact, check_redact
@@ -88,7 +88,9 @@ class _Step(Generic[P, R]):
             sequencer = scope.sequencer
             try:
                 text, plain = spec.arguments.bind(args, kwargs)
-            except EncodeError as error:
+                if len(text) > sequencer.capacity.sure:
+                    sequencer.capacity.check(text, f"the input of {key}")
+            except (EncodeError, TooLargeError) as error:
                 error.execution_id, error.key = sequencer.id, key
                 raise
             return durable_call(Call(sequencer, spec, key, args if plain and not kwargs else None, text))
@@ -435,7 +437,9 @@ class Workflow(Generic[P, R]):
         key = scope.key(self.options_.name)
         try:
             text, _ = self.arguments.bind(args, kwargs)
-        except EncodeError as error:
+            # Sent with the intent, and with the child's row.
+            scope.sequencer.capacity.check(text, f"the input of {key}", packs=False, copies=2)
+        except (EncodeError, TooLargeError) as error:
             error.execution_id, error.key = scope.sequencer.id, key
             raise
         spec = ChildSpec(self, kind="start_child" if detached else "child", detached=detached)

@@ -77,6 +77,8 @@ class MysqlStore(MysqlReads, MysqlMoves):
     poll = 0.5
     idle_poll = 1.6  # with the heartbeats and the watch, less than one statement a second
     lease: float | None = None
+    most_bytes: int | None = None
+    """What the server takes at once, once that is known."""
     creates = True
     """An empty database gets its tables by `open`."""
 
@@ -122,6 +124,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
             else:
                 await mysql_schema.check(session, self._address)
             await self._refuse_moved(session)
+            self.most_bytes = session.most_bytes
 
     async def close(self) -> None:
         await self._heart.close()
