@@ -53,6 +53,14 @@ class SealedStore:
         # What carries no payload (leases, counts, wake-ups, migrations) is the other store's business.
         return getattr(self._store, name)
 
+    @property
+    def clock(self) -> Any:
+        return self._store.clock  # type: ignore[attr-defined]
+
+    @clock.setter
+    def clock(self, clock: Any) -> None:
+        self._store.clock = clock  # type: ignore[attr-defined]
+
     # Sealing and opening ------------------------------------------------------------------------------
 
     def _seal(self, text: str | None, execution_id: str, key: str, column: str) -> str | None:
