@@ -9,7 +9,7 @@ import msgspec
 from perdure.checking import check_size
 from perdure.clock import to_datetime
 from perdure.codec import CODEC
-from perdure.errors import InvalidAnswerError
+from perdure.errors import DecodeError, InvalidAnswerError
 from perdure.records import Request
 from perdure.schema import check
 from perdure.secrets import Secret
@@ -18,14 +18,26 @@ SETTLED = frozenset({"undo", "unknown", "pivot"})
 """Kinds of requests that no answer settles: see `Engine.resolve`."""
 
 
-def answer_text(request: Request, value: Any) -> str:
-    """An answer as text that fits the request's schema."""
+def answer_text(request: Request, value: Any, coder: Any = None) -> str:
+    """An answer as text that fits the request's schema, and its type where that is known here: `coder` reads it.
+
+    Raises `InvalidAnswerError`, `EncodeError`, `TooLargeError`.
+    """
     if request.kind in SETTLED:
         raise InvalidAnswerError(f"{request.id} is settled by `resolve`, not by an answer; nothing was changed")
+    text = _fitting_text(request, value)
+    check_size(text, f"the answer to {request.id}")
+    if coder is not None and request.status == "open":
+        try:
+            coder.decode(text)
+        except DecodeError as error:
+            raise _unfit(request, str(error).removeprefix("the recorded text does not fit ")) from error
+    return text
+
+
+def _fitting_text(request: Request, value: Any) -> str:
     if request.schema is None:
-        text = CODEC.encode(value, path="answer")
-        check_size(text, f"the answer to {request.id}")
-        return text
+        return CODEC.encode(value, path="answer")
     dump = getattr(value, "model_dump_json", None)
     try:
         raw = dump() if dump is not None else msgspec.json.encode(value).decode()
@@ -38,13 +50,16 @@ def answer_text(request: Request, value: Any) -> str:
     if problem is None and msgspec.json.decode(request.schema) == {"writeOnly": True}:  # the answer is a Secret
         text = CODEC.encode(Secret(value), path="answer")
     if problem is not None:
-        raise InvalidAnswerError(
-            f"the answer to {request.id} does not fit: {problem}; nothing was changed",
-            execution_id=request.execution_id,
-            key=request.key,
-        )
-    check_size(text, f"the answer to {request.id}")
+        raise _unfit(request, problem)
     return text
+
+
+def _unfit(request: Request, problem: str) -> InvalidAnswerError:
+    return InvalidAnswerError(
+        f"the answer to {request.id} does not fit: {problem}; nothing was changed",
+        execution_id=request.execution_id,
+        key=request.key,
+    )
 
 
 def how_decided(request: Request) -> str:

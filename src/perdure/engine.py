@@ -569,7 +569,7 @@ class Engine:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
         request = found[0]
         with self.protection.encoding():
-            text = answer_text(request, value)
+            text = answer_text(request, value, None if self.worker is None else self.worker.asked.get(request_id))
         who = by if isinstance(by, User) else User(by) if by is not None else None
         delivery = Answer(
             request_id, text, who.id if who else None, who.via if who else None, checksum(text)

@@ -366,7 +366,7 @@ class Run:
                 try:
                     value = call.spec.decode(entry.output)
                 except PerdureError as error:
-                    error.execution_id, error.key = self.id, call.key
+                    error = sequencer.unread(call, error)
                     if entry.kind != RECEIVE:
                         return self.block(error)
                     sequencer.hand_over(call, None, error, entry.completed_at)

@@ -24,7 +24,7 @@ from typing import Any
 from perdure.capacity import Capacity
 from perdure.clock import SECOND
 from perdure.codec import decode_error
-from perdure.errors import FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
+from perdure.errors import DecodeError, FramesRefusedError, JournalMismatchError, NotInWorkflowError, PerdureError
 from perdure.journal import (
     ATTEMPT,
     INTENT,
@@ -39,6 +39,7 @@ from perdure.journal import (
     Pending,
     name_of,
 )
+from perdure.keys import request_id
 from perdure.loop import Timer, WorkflowLoop, WorkflowTask
 from perdure.packing import BASE_LEAST, Window, same
 from perdure.places import describe, place_of, places
@@ -224,7 +225,7 @@ class Sequencer:
             try:
                 value = call.spec.decode(entry.output)
             except PerdureError as error:
-                error.execution_id, error.key = self.id, key
+                error = self.unread(call, error)
                 if kind == RECEIVE:  # whoever sends is not the workflow: it hears of what it cannot read
                     self.hand_over(call, None, error, entry.completed_at)
                 else:
@@ -240,6 +241,19 @@ class Sequencer:
                 return True
             self.hand_over(call, None, failure, entry.completed_at)
         return True
+
+    def unread(self, call: Call, error: PerdureError) -> PerdureError:
+        """What is said of an outcome that cannot be read."""
+        if call.spec.kind == "interrupt" and isinstance(error, DecodeError):
+            request = request_id(self.id, call.key, 0 if self.info is None else self.info.generation)
+            problem = str(error).removeprefix("the recorded text does not fit ")
+            error = DecodeError(
+                f"the answer to {request} does not fit what the code asks for: {problem}. It was accepted by the JSON Schema"
+                " of the question, and stands. Let the type take it and resume; or roll back to an entry before it, and it"
+                " is asked anew; or cancel"
+            )
+        error.execution_id, error.key = self.id, call.key
+        return error
 
     def _same_input(self, call: Call, entry: Entry) -> bool:
         """The arguments changed (R8): noted, unless they were swapped with another call or must be exact."""

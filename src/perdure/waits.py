@@ -59,6 +59,7 @@ def _ask(run: Run, call: Call) -> None:
         run.requests[call.key] = request
         run.committer.ask(copy(request))  # ours is marked when it expires
     call.started_at = request.created_at
+    run.worker.asks(request.id, call.spec.coder)
     if request.status != "open":
         return _answered(run, call, request)
     run.asked[call.key] = call

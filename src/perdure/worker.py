@@ -56,6 +56,9 @@ FOREVER = 1e9
 SLOWER = 1.3
 """How much longer each pause of an idle worker is than the one before."""
 
+QUESTIONS = 10_000
+"""Requests of which it is remembered what type their answer is, at most."""
+
 DRAIN = 10.0
 """Seconds that running bodies get when a worker leaves."""
 
@@ -124,6 +127,7 @@ class Worker:
         self.outbox = outbox
         self.expect_tick: Callable[[int | None], None] = _nothing
         self.thread = threading.get_ident()
+        self.asked: dict[str, Any] = {}  # by request: what reads its answer
         self._nudged: dict[Run, None] = {}
         self._refreshing = False
         self._poke = asyncio.Event()
@@ -491,6 +495,13 @@ class Worker:
                 sight = None
                 await self.outbox.look()
         await self.claims.take_over(sight)
+
+    def asks(self, request_id: str, coder: Any) -> None:
+        """A question was asked here, and the answer's type is known."""
+        self.asked.pop(request_id, None)
+        self.asked[request_id] = coder
+        if len(self.asked) > QUESTIONS:
+            del self.asked[next(iter(self.asked))]
 
     # What executions ask of their worker ------------------------------------------------------------------
 
