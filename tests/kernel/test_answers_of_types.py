@@ -62,7 +62,7 @@ async def test_where_the_type_is_known_it_is_refused_at_the_call_and_nothing_cha
         waiting = await handle.outcome()
         assert isinstance(waiting, Waiting)
         before = await handle.row()
-        with pytest.raises(InvalidAnswerError, match="low is above high.*nothing was changed") as caught:
+        with pytest.raises(InvalidAnswerError, match=r"low is above high.*nothing was changed") as caught:
             await engine.answer(waiting.requests[0].id, WRONG)
         assert (caught.value.execution_id, caught.value.key) == (handle.id, "interrupt#1")
         assert await handle.requests() == waiting.requests
