@@ -7,7 +7,7 @@ insert into workflow_executions (
 )
 select
     printf('order-%08d', n),
-    case when n % 100000 = 77 then 'rare' else 'w' || n % 20 end,
+    case when n % 100000 = 77 then 'rare' else 'w' || (n % 20) end,
     1 + n % 2,
     case n % 100 when 3 then 'failed' when 53 then 'failed' when 7 then 'cancelled' else 'completed' end,
     case when n % 100000 = 99 then 'odd' when n % 10 = 9 then 'vip' else 'default' end,
@@ -15,8 +15,8 @@ select
     case when n % 100 = 7 then 'customer ' || n || ' left' end,
     case when n % 20 = 5 then printf('order-%08d', n - 1) end,
     case when n % 20 = 5 then 'child#1' end,
-    case when n % 10 = 4 then 'user:' || n % 1000 end,
-    case when n % 10 = 4 then '{"customer":' || n % 100000 || '}' end,
+    case when n % 10 = 4 then 'user:' || (n % 1000) end,
+    case when n % 10 = 4 then '{"customer":' || (n % 100000) || '}' end,
     'b1', 0, 0, 't',
     strftime('%Y-%m-%dT%H:%M:%S.000000Z', 'now', (n - 1000000) || ' seconds'),
     strftime('%Y-%m-%dT%H:%M:%S.000000Z', 'now', (n - 1000000) || ' seconds'),

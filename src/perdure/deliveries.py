@@ -66,10 +66,7 @@ class StartWith:
 
 @dataclass(slots=True, frozen=True)
 class Wish:
-    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest.
-
-    OWNED: it is being rolled back, and nothing was changed.
-    """
+    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
 
     execution_id: str
     wish: str

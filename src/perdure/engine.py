@@ -415,16 +415,26 @@ class Engine:
     # Looking ------------------------------------------------------------------------------------------
 
     async def list(self, query: Query | RowQuery | None = None, *, limit: int = 100, cursor: str | None = None) -> Page:
-        """Executions, newest first: a page of `items`, and the `cursor` of the next one (None at the end)."""
+        """Executions, newest first: a page of `items`, and the `cursor` of the next one (None at the end).
+
+        Where no index helps (a text, say), a page looks at some thousands of executions: it may be shorter than
+        `limit`, even empty, though a cursor follows.
+        """
         self._check_open()
         if limit < 1:
             raise ValueError("limit= must be at least 1")
         return await self.insight.list(row_query(query), limit, cursor)
 
-    async def count(self, query: Query | RowQuery | None = None) -> dict[str, int]:
-        """How many executions, by status."""
+    async def count(self, query: Query | RowQuery | None = None, *, at_most: int | None = None) -> dict[str, int]:
+        """How many executions, by status.
+
+        By workflow, version, queue and status it is known at once, however many there are; for other queries they are
+        counted. `at_most`: if so many are found, it stops there and there may be more.
+        """
         self._check_open()
-        return await self.insight.count(row_query(query))
+        if at_most is not None and at_most < 1:
+            raise ValueError("at_most= must be at least 1")
+        return await self.insight.count(row_query(query), at_most)
 
     async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""

@@ -514,10 +514,13 @@ class Schedule:
 
 @dataclass(slots=True, frozen=True)
 class Tally:
-    """How many executions of one workflow and queue stand in one status, and since when the oldest of them."""
+    """How many executions of one workflow and queue stand in one status.
+
+    `oldest`: since when the oldest of them is there, in microseconds; None for what has ended.
+    """
 
     workflow: str
     queue: str
     status: str
     number: int
-    oldest: int
+    oldest: int | None

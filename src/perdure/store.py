@@ -54,8 +54,8 @@ class Insight(Protocol):
         """The rows of these executions; absent ids are left out."""
         ...
 
-    async def count(self, query: Query) -> dict[str, int]:
-        """How many executions match, by status."""
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        """How many executions match, by status. It may stop at `at_most` of them: then there may be more."""
         ...
 
     async def history(self, execution_id: str) -> list[Entry]:
@@ -71,7 +71,7 @@ class Insight(Protocol):
         ...
 
     async def tallies(self) -> list[Tally]:
-        """All executions, counted by workflow, queue and status."""
+        """All executions, counted by workflow, queue and status, in this order."""
         ...
 
     async def schedules(self) -> list[Schedule]:
@@ -112,8 +112,10 @@ class Insight(Protocol):
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         """Executions by `created_at` and id (newest first, or `order="oldest"`), at most `limit`.
 
-        The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows.
-        `since` is included, `until` is not. (Last here, as its name hides the type in this class.)
+        The cursor is a key, not an offset: what is created meanwhile neither repeats nor hides rows. A page may be
+        shorter than the limit, even empty, though a cursor follows: where nothing else helps than to look at one
+        execution after the other, a page looks at some thousands. `since` is included, `until` is not. (Last here, as
+        its name hides the type in this class.)
         """
         ...
 

@@ -248,9 +248,9 @@ class Engine:
         """See `perdure.Engine.list`."""
         return self.wait(self.engine.list(query, limit=limit, cursor=cursor))
 
-    def count(self, query: Query | None = None) -> dict[str, int]:
-        """How many executions, by status."""
-        return self.wait(self.engine.count(query))
+    def count(self, query: Query | None = None, *, at_most: int | None = None) -> dict[str, int]:
+        """See `perdure.Engine.count`."""
+        return self.wait(self.engine.count(query, at_most=at_most))
 
     def requests(self, execution_id: str | None = None) -> Sequence[OpenRequest]:
         """What waits for somebody, oldest first."""

@@ -17,6 +17,7 @@ PAGE = DOCS / "schema.md"
 TABLE = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 COLUMN = re.compile(r"^\| (\w+) \| \S.* \|$", re.MULTILINE)
 POSTGRES_ONLY = {"queues"}
+SQLITE_ONLY = {"execution_attributes"}
 
 Columns = Mapping[str, list[str]]
 
@@ -106,7 +107,8 @@ async def test_the_queries_run_on_sqlite(sqlite_file: Path) -> None:
 @pytest.mark.postgres
 async def test_every_column_of_postgres_is_told(postgres_url: str) -> None:
     await fill(postgres_url)
-    assert await postgres_columns(postgres_url) == told()
+    wanted = {name: columns for name, columns in told().items() if name not in SQLITE_ONLY}
+    assert await postgres_columns(postgres_url) == wanted
 
 
 @pytest.mark.postgres

@@ -171,7 +171,7 @@ async def look_at_mariadb(store: MysqlStore) -> None:
 
         for name, (query, wanted) in LISTS.items():
             values = mysql_values(query) | {"limit": 101}
-            statement = filled(composed(MYSQL.named, page_name(query, by_end=True), conditions(query)), **values)
+            statement = filled(composed(MYSQL.named, page_name(query, by_end=False), conditions(query)), **values)
             in_order = name in MADE_IN_ORDER - {"who started it"}  # an index of a text holds its beginning only
             await check(name, statement, index_of("mysql", wanted), sorted_=not in_order)
         for name, (values, index) in ASKED.items():
@@ -190,7 +190,7 @@ async def test_sqlite_finds_by_index_what_is_listed(tmp_path: Path) -> None:
             other.execute(statement)
     for name, (query, wanted) in LISTS.items():
         values = sqlite_values(query) | {"limit": 101}
-        statement = composed(store._db.sql, page_name(query, by_end=True), conditions(query))
+        statement = composed(store._db.sql, page_name(query, by_end=False), conditions(query))
         plan = "\n".join(row[3] for row in explain(f"explain query plan {statement}", values))
         assert re.search(rf"(SEARCH|SCAN) w USING INDEX \w*{index_of('sqlite', wanted)}\b", plan), f"{name}\n{plan}"
         assert name not in MADE_IN_ORDER or "TEMP B-TREE" not in plan, f"{name}\n{plan}"

@@ -133,10 +133,10 @@ async def test_an_older_postgres_database_is_brought_up_to_date_when_it_is_asked
     run = postgres_runner(postgres_url)
     await run(first_schema("postgres"))
     store = PostgresStore(postgres_url)
-    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 6"):
+    with pytest.raises(SchemaVersionError, match="has schema 1; this library needs schema 7"):
         await store.open()
     created = [name for name, new in await store.migrate() if new]
-    assert created == ["audit_events", "schedules", "queues", "outbox"]
+    assert created == ["audit_events", "schedules", "queues", "outbox", "execution_tallies"]
     await store.open()
     await all_is_as_it_was_and_works(store, run)
     await store.close()

@@ -18,7 +18,8 @@ from perdure.cli.telling import published
 from perdure.cli.words import table, when
 from perdure.clock import to_datetime
 from perdure.engine import Engine
-from perdure.records import Execution
+from perdure.records import Execution, Page
+from perdure.search import Query
 from perdure.views import request_view
 
 
@@ -35,7 +36,7 @@ def list_command(session: Session, chosen: Filter, limit: int, cursor: str | Non
 
 async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cursor: str | None) -> int:
     async with engine:
-        page = await engine.list(chosen.query, limit=limit, cursor=cursor)
+        page = await _page(engine, chosen.query, limit, cursor)
     session.document({"items": [documents.brief(row) for row in page.items], "cursor": page.cursor})
     if not page.items:
         session.say("No executions." if not chosen.words and cursor is None else "No such executions.")
@@ -49,6 +50,17 @@ async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cu
     else:
         session.hint(f"One of them:\n  {session.command('show', page.items[0].id)}")
     return DONE
+
+
+async def _page(engine: Engine, query: Query, limit: int, cursor: str | None) -> Page:
+    """A full page, unless it is the last: a search that looks at one execution after the other goes on."""
+    items: list[Execution] = []
+    while True:
+        page = await engine.list(query, limit=limit - len(items), cursor=cursor)
+        items += page.items
+        cursor = page.cursor
+        if cursor is None or len(items) == limit:
+            return Page(items, cursor)
 
 
 def _name(row: Execution) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from perdure.records import Query
+
 
 def plain(text: str) -> str:
     r"""JSON whose \u escapes are a backslash and a u, and whose backslashes are two.
@@ -20,6 +22,11 @@ def plain(text: str) -> str:
 def plain_pairs(wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Names and values as they are found in plain JSON."""
     return [(str(json.loads(plain(json.dumps(name)))), plain(text)) for name, text in wanted]
+
+
+def first_attribute(query: Query) -> str:
+    """The first of the attributes asked for, as JSON of an execution that has no other."""
+    return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in query.attributes[:1]) + "}"
 
 
 def has_attributes(attributes: str | None, wanted: Sequence[tuple[str, str]]) -> bool:

@@ -6,7 +6,7 @@ Each is a named piece of SQL in `queries/*_lists.sql`. Some say what follows fro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from perdure.records import Query, Status
@@ -17,10 +17,11 @@ COMMON = frozenset({Status.RUNNING, Status.COMPLETED})
 USUAL_QUEUE = "default"
 
 
-def conditions(query: Query, *, implied: bool = True) -> list[str]:
+def conditions(query: Query, *, implied: bool = True, wide: Collection[str] = ()) -> list[str]:
     """The names of the conditions, apart from the place in the list.
 
     `implied`: also those that follow from others. A database that proves them itself would count them twice.
+    `wide`: those that so many executions meet that their index is of no use, if it can be told.
     """
     statuses = set(query.status)
     wanted = {
@@ -32,13 +33,16 @@ def conditions(query: Query, *, implied: bool = True) -> list[str]:
         "version": query.version is not None,
         "parent": query.parent is not None,
         "by": query.by is not None,
-        "prefix": bool(query.id_prefix),
+        "prefix": bool(query.id_prefix) and "prefix" not in wide,
+        "wide_prefix": bool(query.id_prefix) and "prefix" in wide,
         "prefix_end": bool(query.id_prefix) and successor(query.id_prefix or "") is not None,
         "since": query.since is not None,
         "until": query.until is not None,
-        "queue": query.queue is not None,
+        "queue": query.queue is not None and query.queue != USUAL_QUEUE,
+        "usual_queue": query.queue == USUAL_QUEUE,
         "other_queue": implied and query.queue is not None and query.queue != USUAL_QUEUE,
-        "attributes": bool(query.attributes),
+        "attributes": bool(query.attributes) and "attributes" not in wide,
+        "wide_attributes": bool(query.attributes) and "attributes" in wide,
         "text": query.text is not None,
         "ended_before": query.ended_before is not None,
     }
@@ -46,9 +50,32 @@ def conditions(query: Query, *, implied: bool = True) -> list[str]:
 
 
 def page_name(query: Query, *, by_end: bool) -> str:
-    """The statement that gives a page. `by_end`: there is one for what is found by the time of its end."""
+    """The statement that gives a page. `by_end`: by the time of their end, whatever their age."""
     order = "oldest" if query.order == "oldest" else "newest"
-    return f"list_ended_{order}" if by_end and query.ended_before is not None else f"list_{order}"
+    return f"list_ended_{order}" if by_end else f"list_{order}"
+
+
+def of_prefix(query: Query) -> list[str]:
+    """The names of the conditions for the beginning of the id alone."""
+    return conditions(Query(id_prefix=query.id_prefix))
+
+
+def is_tallied(query: Query) -> bool:
+    """Whether it asks for nothing but workflow, version, queue and status: of what has ended, that is kept counted."""
+    return query == Query(
+        status=query.status, workflow=query.workflow, version=query.version, queue=query.queue, order=query.order
+    )
+
+
+def tallied(query: Query) -> list[str]:
+    """The names of the conditions for what is kept counted, and for what has not ended."""
+    wanted = {
+        "status": bool(query.status),
+        "workflow": query.workflow is not None,
+        "version": query.version is not None,
+        "queue": query.queue is not None,
+    }
+    return [f"tallied_{name}" for name, asked in wanted.items() if asked]
 
 
 def composed(sql: Mapping[str, str], name: str, names: Sequence[str]) -> str:

@@ -316,8 +316,8 @@ class FileStore:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._read(lambda memory: memory.get(ids))
 
-    async def count(self, query: Query) -> dict[str, int]:
-        return await self._read(lambda memory: memory.count(query))
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        return await self._read(lambda memory: memory.count(query, at_most))
 
     async def history(self, execution_id: str) -> list[Entry]:
         return await self._read(lambda memory: memory.history(execution_id), of=[execution_id])

@@ -29,6 +29,7 @@ RIGHTS = {
     "schedules": ALL,
     "queues": ("select", "insert", "update"),
     "outbox": ALL,
+    "execution_tallies": READ,
 }
 """The least that workers need, by table. To lock a row is an update; the journal is only written and pruned."""
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 from perdure.clock import Clock, SystemClock
@@ -100,9 +101,9 @@ class MemoryRows:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return {id: copy(self._executions[id]) for id in ids if id in self._executions}
 
-    async def count(self, query: Query) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for row in self._matching(query):
+        for row in islice(self._matching(query), at_most):
             counts[row.status.value] = counts.get(row.status.value, 0) + 1
         return counts
 
@@ -138,7 +139,7 @@ class MemoryRows:
         found: dict[tuple[str, str, str], Tally] = {}
         for row in sorted(self._executions.values(), key=_age):
             place = row.workflow, row.queue, row.status.value
-            known = found.get(place) or Tally(*place, 0, row.created_at)
+            known = found.get(place) or Tally(*place, 0, None if row.status in ENDED else row.created_at)
             found[place] = replace(known, number=known.number + 1)
         return [found[place] for place in sorted(found)]
 

@@ -9,6 +9,7 @@ from perdure.stores.findings import RIGHTS
 from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_columns import literal
 from perdure.stores.mysql_errors import DRIVER_ERRORS
+from perdure.stores.mysql_schema import TABLES
 from perdure.stores.mysql_sessions import Pool, connect, in_words
 
 
@@ -37,6 +38,7 @@ async def grant(pool: Pool | None, address: Address, role: str) -> list[str]:
     statements = [
         f"grant {', '.join(verbs)} on {database}.{quoted(address.names.table(table))} to {to}"
         for table, verbs in RIGHTS.items()
+        if table in TABLES
     ]
     if pool is not None:
         await pool.open()

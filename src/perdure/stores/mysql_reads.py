@@ -25,12 +25,13 @@ from perdure.records import (
 )
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
-from perdure.stores.conditions import composed, conditions, page_name, successor
+from perdure.stores.conditions import composed, conditions, of_prefix, successor
 from perdure.stores.mysql_columns import filled, some, time, time_or_null
 from perdure.stores.mysql_sessions import Pool, Result
-from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.searching import Place, Search, Searcher, places
 
 LARGEST_PAGE = 1000
+PROBED = frozenset({"prefix", "ended_before"})
 
 
 class MysqlReads:
@@ -43,9 +44,10 @@ class MysqlReads:
         rows = (await self._pool.ask("get_executions", ids=some(ids))).rows
         return {row.id: row for row in read_records(Execution, rows)}
 
-    async def count(self, query: Query) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
         if not _needs_a_look(query):
-            found = await self._asked("count_executions", conditions(query), _values(query))
+            name = "count_executions" if at_most is None else "count_some"
+            found = await self._asked(name, conditions(query), _values(query) | {"most": at_most})
             return {row[0]: row[1] for row in found.tuples}
         rows = (await self._asked("candidates", conditions(query), _values(query))).rows
         return dict(Counter(row["status"] for row in rows if _matches(row, query)))
@@ -64,7 +66,13 @@ class MysqlReads:
     async def tallies(self) -> list[Tally]:
         rows = (await self._pool.ask("tallies")).rows
         return [
-            Tally(row["workflow"], row["queue"], row["status"], row["number"], from_datetime(row["oldest"]))
+            Tally(
+                row["workflow"],
+                row["queue"],
+                row["status"],
+                row["number"],
+                None if row["status"] in ENDED else from_datetime(row["oldest"]),
+            )
             for row in rows
         ]
 
@@ -115,29 +123,43 @@ class MysqlReads:
     async def workers(self) -> list[WorkerRecord]:
         return read_records(WorkerRecord, (await self._pool.ask("get_workers")).rows)
 
-    async def _page(self, query: Query, size: int, place: tuple[int, str] | None) -> list[Execution]:
-        names, values = conditions(query), _values(query) | {"limit": size}
-        oldest = query.order == "oldest"
-        if place is not None:
-            values |= {"at": time(place[0]), "after": place[1]}
-            names.append("where_newer" if oldest else "where_older")
-        found = await self._asked(page_name(query, by_end=True), names, values)
-        return read_records(Execution, found.rows)
-
     async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Result:
         return (await self._pool.run(filled(composed(self._pool.sql.named, name, names), **values)))[0]
 
-    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+    async def _found(self, query: Query, search: Search, most: int) -> list[Execution]:
+        """The rows of a page: of what the server finds, what is left by a closer look."""
+        if not _needs_a_look(query):
+            return await self._part(query, search, search.place, most)
         rows: list[Execution] = []
-        place = None if cursor is None else read_cursor(cursor)
-        while len(rows) <= limit:
-            size = min(limit + 1 - len(rows), LARGEST_PAGE) if not _needs_a_look(query) else LARGEST_PAGE
-            found = await self._page(query, size, place)
-            rows += [row for row in found if not _needs_a_look(query) or _matches(_as_seen(row), query)]
-            if len(found) < size:
+        place = search.place
+        while len(rows) < most:
+            found = await self._part(query, search, place, LARGEST_PAGE)
+            rows += [row for row in found if _matches(_as_seen(row), query)]
+            if len(found) < LARGEST_PAGE:
                 break
             place = found[-1].created_at, found[-1].id
-        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+        return rows[:most]
+
+    async def _part(self, query: Query, search: Search, place: Place | None, size: int) -> list[Execution]:
+        names = list(search.names)
+        if place is not None and search.place is None:
+            names.append("where_newer" if query.order == "oldest" else "where_older")
+        values = _values(query) | places(place, search.end, time) | {"limit": size}
+        return read_records(Execution, (await self._asked(search.name, names, values)).rows)
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        values = _values(query)
+
+        async def many(condition: str, most: int) -> bool:
+            found = await self._asked(f"many_{condition}", of_prefix(query), values | {"most": most + 1})
+            return bool(found.value > most)
+
+        async def behind(name: str, names: Sequence[str], place: Place | None, steps: int) -> Place | None:
+            found = await self._asked(name, names, values | places(place, None, time) | {"steps": steps - 1})
+            return (from_datetime(found.tuples[0][0]), found.tuples[0][1]) if found.tuples else None
+
+        search = await Searcher(many, behind, probed=PROBED).search(query, cursor)
+        return search.page(await self._found(query, search, limit + 1), limit)
 
 
 def _values(query: Query) -> dict[str, Any]:

@@ -98,12 +98,14 @@ class DefaultInsight:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._store.get([id for id in ids if not id.startswith(NAMESPACE_MARK)])
 
-    async def count(self, query: Query) -> dict[str, int]:
-        counts = await self._store.count(query)
-        if not query.id_prefix:
-            for status, number in (await self._store.count(replace(query, id_prefix=NAMESPACE_MARK))).items():
-                counts[status] -= number
-        return {status: number for status, number in counts.items() if number > 0}
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        if query.id_prefix:
+            return await self._store.count(query, at_most)
+        others = await self._store.count(replace(query, id_prefix=NAMESPACE_MARK))
+        most = None if at_most is None else at_most + sum(others.values())
+        counts = await self._store.count(query, most)
+        left = {status: number - others.get(status, 0) for status, number in counts.items()}
+        return {status: number for status, number in left.items() if number > 0}
 
     async def tallies(self) -> list[Tally]:
         return [tally for tally in await self._store.tallies() if not tally.queue.startswith(NAMESPACE_MARK)]
@@ -436,8 +438,8 @@ class NamespacedStore:
         found = await self._store.tallies()
         return [replace(tally, queue=self._out(tally.queue)) for tally in found if self._is_ours(tally.queue)]
 
-    async def count(self, query: Query) -> dict[str, int]:
-        return await self._store.count(self._query_in(query))
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        return await self._store.count(self._query_in(query), at_most)
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         page = await self._store.list(self._query_in(query), limit, cursor)

@@ -59,11 +59,10 @@ from perdure.store import Same, Transaction
 from perdure.stores import outgoing, postgres_schema
 from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
-from perdure.stores.conditions import composed, conditions, numbered, page_name
+from perdure.stores.conditions import composed, conditions, is_tallied, numbered, of_prefix, tallied
 from perdure.stores.findings import Finding
 from perdure.stores.given import AlchemyPool, url_of_engine, url_of_pool
 from perdure.stores.migrations import NO_TABLES
-from perdure.stores.paging import cursor_after, read_cursor
 from perdure.stores.postgres_address import read_address
 from perdure.stores.postgres_checks import examine
 from perdure.stores.postgres_claims import Wanted, claim_judged
@@ -84,6 +83,7 @@ from perdure.stores.postgres_presence import attendance
 from perdure.stores.postgres_sessions import CommitSession, Gate, HeartbeatSessions, Pool, in_words
 from perdure.stores.postgres_settle import read_back
 from perdure.stores.postgres_transactions import Transactions
+from perdure.stores.searching import Place, Searcher, places
 from perdure.stores.signal import Signal
 
 
@@ -440,8 +440,12 @@ class PostgresStore(PostgresMoves):
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return {row.id: row for row in read_records(Execution, await self._pool.rows("get_executions", ids))}
 
-    async def count(self, query: Query) -> dict[str, int]:
-        rows = await self._asked("count_executions", conditions(query, implied=False), pack_query(query))
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        names, values = conditions(query, implied=False), pack_query(query) | {"most": at_most}
+        if is_tallied(query):
+            rows = await self._asked("count_tallied", tallied(query), values)
+        else:
+            rows = await self._asked("count_executions" if at_most is None else "count_some", names, values)
         return {row["status"]: row["number"] for row in rows}
 
     async def history(self, execution_id: str) -> list[Entry]:
@@ -456,8 +460,9 @@ class PostgresStore(PostgresMoves):
 
     async def tallies(self) -> list[Tally]:
         return [
-            Tally(row["workflow"], row["queue"], row["status"], row["number"], from_datetime(row["oldest"]))
+            Tally(row["workflow"], row["queue"], row["status"], row["number"], oldest)
             for row in await self._pool.rows("tallies")
+            for oldest in [None if row["oldest"] is None else from_datetime(row["oldest"])]
         ]
 
     async def schedules(self) -> list[Schedule]:
@@ -483,13 +488,24 @@ class PostgresStore(PostgresMoves):
         return read_records(WorkerRecord, await self._pool.rows("get_workers"))
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        names, values = conditions(query, implied=False), pack_query(query) | {"limit": limit + 1}
-        oldest = query.order == "oldest"
-        if cursor is not None:
-            values["at"], values["after"] = read_cursor(cursor)
-            names.append("where_newer" if oldest else "where_older")
-        rows = read_records(Execution, await self._asked(page_name(query, by_end=False), names, values))
-        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+        values = pack_query(query)
+
+        async def many(condition: str, most: int) -> bool:
+            (row,) = await self._asked(f"many_{condition}", of_prefix(query), values | {"most": most + 1})
+            return bool(row[0] > most)
+
+        async def behind(name: str, names: Sequence[str], place: Place | None, steps: int) -> Place | None:
+            found = await self._asked(name, names, values | places(place, None, int) | {"steps": steps - 1})
+            return (from_datetime(found[0][0]), found[0][1]) if found else None
+
+        async def early() -> bool:
+            (row,) = await self._asked("any_early", [], values)
+            return bool(row[0])
+
+        search = await Searcher(many, behind, early, plans=True).search(query, cursor)
+        values |= places(search.place, search.end, int) | {"limit": limit + 1}
+        found = await self._asked(search.name, search.names, values)
+        return search.page(read_records(Execution, found), limit)
 
     async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Sequence[Any]:
         statement, parameters = numbered(composed(self._sql, name, names), values)

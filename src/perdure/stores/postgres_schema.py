@@ -26,6 +26,7 @@ TABLES = (
     "schedules",
     "queues",
     "outbox",
+    "execution_tallies",
 )
 
 

@@ -38,6 +38,8 @@ TABLES = (
     "schema_versions",
     "schedules",
     "outbox",
+    "execution_tallies",
+    "execution_attributes",
 )
 
 

@@ -29,10 +29,10 @@ from perdure.records import (
     Tally,
     WorkerRecord,
 )
-from perdure.stores.attributes import plain_pairs
-from perdure.stores.conditions import composed, conditions, page_name, successor
-from perdure.stores.paging import cursor_after, read_cursor
+from perdure.stores.attributes import first_attribute, plain_pairs
+from perdure.stores.conditions import composed, conditions, is_tallied, of_prefix, successor, tallied
 from perdure.stores.patience import Busy, patiently
+from perdure.stores.searching import Place, Searcher, places
 from perdure.stores.sqlite_database import Database, Translating, translated
 from perdure.stores.sqlite_rows import read_entry, read_records, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
@@ -133,10 +133,11 @@ class SqliteReads:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._read(lambda: self._executions(ids))
 
-    async def count(self, query: Query) -> dict[str, int]:
-        return await self._read(
-            lambda: dict(self._asked("count_executions", conditions(query), _values(query)).fetchall())
-        )
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        if is_tallied(query):
+            return dict(await self._rows("count_tallied", tallied(query), _values(query)))
+        name = "count_executions" if at_most is None else "count_some"
+        return dict(await self._rows(name, conditions(query), _values(query) | {"most": at_most}))
 
     async def history(self, execution_id: str) -> list[Entry]:
         return await self._entries("history", [execution_id])
@@ -153,7 +154,7 @@ class SqliteReads:
     async def tallies(self) -> list[Tally]:
         rows = await self._read(lambda: self._db.run("tallies").fetchall())
         return [
-            Tally(workflow, queue, status, number, from_text(oldest))
+            Tally(workflow, queue, status, number, None if oldest is None else from_text(oldest))
             for workflow, queue, status, number, oldest in rows
         ]
 
@@ -198,20 +199,31 @@ class SqliteReads:
     async def workers(self) -> list[WorkerRecord]:
         return await self._read(lambda: read_records(WorkerRecord, self._db.run("workers")))
 
-    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
-        names, values = conditions(query), _values(query) | {"limit": limit + 1}
-        oldest = query.order == "oldest"
-        if cursor is not None:
-            at, values["after"] = read_cursor(cursor)
-            values["at"] = to_text(at)
-            names.append("where_newer" if oldest else "where_older")
-        rows = await self._read(
-            lambda: read_records(Execution, self._asked(page_name(query, by_end=True), names, values))
-        )
-        return Page(rows[:limit], cursor_after(rows[limit - 1]) if len(rows) > limit else None)
+    async def _rows(self, name: str, names: Sequence[str], values: dict[str, Any]) -> list[Any]:
+        return await self._read(lambda: self._asked(name, names, values).fetchall())
 
     def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> sqlite3.Cursor:
         return self._db.connection.execute(composed(self._db.sql, name, names), values)
+
+    async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
+        values = _values(query)
+
+        async def many(condition: str, most: int) -> bool:
+            ((number,),) = await self._rows(f"many_{condition}", of_prefix(query), values | {"most": most + 1})
+            return bool(number > most)
+
+        async def behind(name: str, names: Sequence[str], place: Place | None, steps: int) -> Place | None:
+            found = await self._rows(name, names, values | places(place, None, to_text) | {"steps": steps - 1})
+            return (from_text(found[0][0]), found[0][1]) if found else None
+
+        async def early() -> bool:
+            ((found,),) = await self._rows("any_early", [], values)
+            return bool(found)
+
+        search = await Searcher(many, behind, early).search(query, cursor)
+        values |= places(search.place, search.end, to_text) | {"limit": limit + 1}
+        rows = await self._read(lambda: read_records(Execution, self._asked(search.name, search.names, values)))
+        return search.page(rows, limit)
 
 
 def _values(query: Query) -> dict[str, Any]:
@@ -228,6 +240,7 @@ def _values(query: Query) -> dict[str, Any]:
         "until": to_text_or_null(query.until),
         "queue": query.queue,
         "attributes": to_json(plain_pairs(query.attributes)) if query.attributes else None,
+        "first_attribute": first_attribute(query),
         "text": query.text,
         "ended_before": to_text_or_null(query.ended_before),
     }

@@ -337,8 +337,8 @@ class FaultyStore:
         found: dict[str, Execution] = await self._ask(lambda: self.store.get(sorted(ids)))
         return found
 
-    async def count(self, query: Query) -> dict[str, int]:
-        found: dict[str, int] = await self._ask(lambda: self.store.count(query))
+    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+        found: dict[str, int] = await self._ask(lambda: self.store.count(query, at_most))
         return found
 
     async def history(self, execution_id: str) -> list[Entry]:

@@ -37,6 +37,51 @@ where true
 order by w.created_at, w.id
 limit %(limit)s;
 
+-- name: behind_newest
+-- So many executions on, the newest first: where a page ends that looks at no more.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at desc, w.id desc
+limit 1 offset %(steps)s;
+
+-- name: behind_oldest
+-- The same, the oldest first.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at, w.id
+limit 1 offset %(steps)s;
+
+-- name: many_prefix
+-- How many ids begin so, up to so many.
+select count(*)
+from (
+    select 1
+    from workflow_executions w
+    where true
+        {conditions}
+    limit %(most)s
+) c;
+
+-- name: many_ended_before
+-- How many ended before then, up to so many.
+select count(*) from (select 1 from workflow_executions w where w.ended_at < %(ended_before)s limit %(most)s) c;
+
+-- name: count_some
+-- How many executions match, by status, up to so many.
+select c.status, count(*) as number
+from (
+    select w.status
+    from workflow_executions w
+    where true
+        {conditions}
+    limit %(most)s
+) c
+group by c.status;
+
 -- name: count_executions
 -- How many executions match, by status.
 select w.status, count(*) as number
@@ -59,6 +104,14 @@ w.created_at <= %(at)s and (w.created_at < %(at)s or w.id < %(after)s);
 -- name: where_newer
 -- Behind a place, the oldest first.
 w.created_at >= %(at)s and (w.created_at > %(at)s or w.id > %(after)s);
+
+-- name: where_to_older
+-- No further than a place, the newest first.
+w.created_at >= %(end_at)s and (w.created_at > %(end_at)s or w.id >= %(end_id)s);
+
+-- name: where_to_newer
+-- No further than a place, the oldest first.
+w.created_at <= %(end_at)s and (w.created_at < %(end_at)s or w.id <= %(end_id)s);
 
 -- name: where_status
 -- In one of these statuses.
@@ -96,6 +149,10 @@ w.started_by = %(by)s;
 -- Its id begins so.
 w.id >= %(prefix)s;
 
+-- name: where_wide_prefix
+-- The same for what most ids begin with.
+w.id >= %(prefix)s;
+
 -- name: where_prefix_end
 -- And not with what comes behind that.
 w.id < %(prefix_end)s;
@@ -112,12 +169,20 @@ w.created_at < %(until)s;
 -- Of this queue.
 w.queue = %(queue)s;
 
+-- name: where_usual_queue
+-- Of the queue that most are in.
+w.queue = %(queue)s;
+
 -- name: where_other_queue
 -- What follows of most queues, and what an index holds.
 w.queue <> 'default';
 
 -- name: where_attributes
 -- With all these attributes.
+w.attributes is not null;
+
+-- name: where_wide_attributes
+-- The same.
 w.attributes is not null;
 
 -- name: where_text

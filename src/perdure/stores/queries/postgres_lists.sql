@@ -20,6 +20,88 @@ where true
 order by w.created_at, w.id
 limit :limit;
 
+-- name: behind_newest
+-- So many executions on, the newest first: where a page ends that looks at no more.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at desc, w.id desc
+limit 1 offset :steps;
+
+-- name: behind_oldest
+-- The same, the oldest first.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at, w.id
+limit 1 offset :steps;
+
+-- name: many_prefix
+-- How many ids begin so, up to so many.
+select count(*)
+from (
+    select from workflow_executions w
+    where true
+        {conditions}
+    limit :most
+) c;
+
+-- name: many_ended_before
+-- How many ended before then, up to so many.
+select count(*)
+from (select from workflow_executions w where w.ended_at < perdure_time(:ended_before::bigint) limit :most) c;
+
+-- name: many_attributes
+-- How many may have these attributes, up to so many.
+select count(*)
+from (
+    select from workflow_executions w
+    where perdure_pairs(w.attributes) @> :pairs::text[] and w.attributes is not null
+    limit :most
+) c;
+
+-- name: any_early
+-- Whether something ended before it was made.
+select exists (
+    select from workflow_executions w
+    where w.ended_at < w.created_at and w.ended_at < perdure_time(:ended_before::bigint)
+);
+
+-- name: count_tallied
+-- How many executions there are, by status: what has ended is kept counted.
+select c.status, sum(c.number)::bigint as number
+from (
+    select status, number from execution_tallies
+    where true
+        {conditions}
+    union all
+    select status, count(*) from workflow_executions w
+    where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+        {conditions}
+    group by status
+    union all
+    select status, count(*) from workflow_executions w
+    where w.owner is not null and w.status = 'running'
+        {conditions}
+    group by status
+) c
+group by c.status
+having sum(c.number) > 0;
+
+-- name: count_some
+-- How many executions match, by status, up to so many.
+select c.status, count(*) as number
+from (
+    select w.status
+    from workflow_executions w
+    where true
+        {conditions}
+    limit :most
+) c
+group by c.status;
+
 -- name: count_executions
 -- How many executions match, by status.
 select w.status, count(*) as number
@@ -35,6 +117,18 @@ group by w.status;
 -- name: where_newer
 -- Behind a place, the oldest first.
 (w.created_at, w.id) > (perdure_time(:at::bigint), :after::text);
+
+-- name: where_to_older
+-- No further than a place, the newest first.
+(w.created_at, w.id) >= (perdure_time(:end_at::bigint), :end_id::text);
+
+-- name: where_to_newer
+-- No further than a place, the oldest first.
+(w.created_at, w.id) <= (perdure_time(:end_at::bigint), :end_id::text);
+
+-- name: where_begun_before
+-- What follows of the time of its end, unless a clock went back.
+w.created_at < perdure_time(:ended_before::bigint);
 
 -- name: where_status
 -- In one of these statuses.
@@ -72,6 +166,10 @@ w.started_by = :by;
 -- Its id begins so.
 w.id >= :prefix;
 
+-- name: where_wide_prefix
+-- The same for what most ids begin with: not by the index.
+(w.id || '') >= :prefix;
+
 -- name: where_prefix_end
 -- And not with what comes behind that.
 w.id < :prefix_end;
@@ -88,6 +186,10 @@ w.created_at < perdure_time(:until::bigint);
 -- Of this queue.
 (w.queue || '') = :queue;
 
+-- name: where_usual_queue
+-- Of the queue that most are in.
+w.queue = :queue;
+
 -- name: where_other_queue
 -- What follows of most queues, and what an index holds.
 (w.queue || '') <> 'default';
@@ -97,6 +199,16 @@ w.created_at < perdure_time(:until::bigint);
 (
         perdure_pairs(w.attributes) @> :pairs::text[]
         and w.attributes is not null
+        and not exists (
+            select from unnest(:names::text[], :texts::text[]) as q (name, value)
+            where (perdure_plain(w.attributes) -> q.name)::text is distinct from q.value
+        )
+    );
+
+-- name: where_wide_attributes
+-- The same, looked at one by one.
+(
+        w.attributes is not null
         and not exists (
             select from unnest(:names::text[], :texts::text[]) as q (name, value)
             where (perdure_plain(w.attributes) -> q.name)::text is distinct from q.value
@@ -115,3 +227,19 @@ w.created_at < perdure_time(:until::bigint);
 -- name: where_ended_before
 -- Ended before then.
 w.ended_at < perdure_time(:ended_before::bigint);
+
+-- name: tallied_status
+-- In one of these statuses.
+status = any(:status::text[]);
+
+-- name: tallied_workflow
+-- Of this workflow.
+workflow = :workflow;
+
+-- name: tallied_version
+-- Of this version of its workflow.
+version = :version::integer;
+
+-- name: tallied_queue
+-- Of this queue.
+queue = :queue;

@@ -63,11 +63,25 @@ order by e.seq desc
 limit 1;
 
 -- name: tallies
--- All executions by workflow, queue and status, and since when the oldest of each.
-select w.workflow, w.queue, w.status, count(*) as number, min(w.created_at) as oldest
-from workflow_executions w
-group by w.workflow, w.queue, w.status
-order by w.workflow, w.queue, w.status collate "C";
+-- All executions by workflow, queue and status, and since when the oldest of each that has not ended.
+select c.workflow, c.queue, c.status, c.number, c.oldest
+from (
+    select t.workflow, t.queue, t.status, sum(t.number)::bigint as number, null::timestamptz as oldest
+    from execution_tallies t
+    group by t.workflow, t.queue, t.status
+    having sum(t.number) > 0
+    union all
+    select w.workflow, w.queue, w.status, count(*), min(w.created_at)
+    from workflow_executions w
+    where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+    group by w.workflow, w.queue, w.status
+    union all
+    select w.workflow, w.queue, w.status, count(*), min(w.created_at)
+    from workflow_executions w
+    where w.owner is not null and w.status = 'running'
+    group by w.workflow, w.queue, w.status
+) c
+order by c.workflow, c.queue, c.status collate "C";
 
 -- name: schedules
 -- All of them.

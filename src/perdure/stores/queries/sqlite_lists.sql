@@ -38,6 +38,87 @@ where true
 order by w.created_at, w.id
 limit :limit;
 
+-- name: behind_newest
+-- So many executions on, the newest first: where a page ends that looks at no more.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at desc, w.id desc
+limit 1 offset :steps;
+
+-- name: behind_oldest
+-- The same, the oldest first.
+select w.created_at, w.id
+from workflow_executions w
+where true
+    {conditions}
+order by w.created_at, w.id
+limit 1 offset :steps;
+
+-- name: many_prefix
+-- How many ids begin so, up to so many.
+select count(*)
+from (
+    select 1
+    from workflow_executions w
+    where true
+        {conditions}
+    limit :most
+);
+
+-- name: many_ended_before
+-- How many ended before then, up to so many.
+select count(*) from (select 1 from workflow_executions w where w.ended_at < :ended_before limit :most);
+
+-- name: many_attributes
+-- How many may have the first of these attributes, up to so many.
+select count(*)
+from (
+    select 1
+    from json_each(:first_attribute) as q
+    join execution_attributes a on a.name = q.key and a.value = coalesce(substr(cast(q.value as text), 1, 200), '')
+    limit :most
+);
+
+-- name: any_early
+-- Whether something ended before it was made.
+select exists (select 1 from workflow_executions w where w.ended_at < w.created_at and w.ended_at < :ended_before);
+
+-- name: count_tallied
+-- How many executions there are, by status: what has ended is kept counted.
+select c.status, sum(c.number) as number
+from (
+    select status, number from execution_tallies
+    where true
+        {conditions}
+    union all
+    select status, count(*) from workflow_executions w
+    where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+        and (w.status || '') not in ('running', 'completed')
+        {conditions}
+    group by status
+    union all
+    select status, count(*) from workflow_executions w
+    where w.owner is not null and w.status = 'running'
+        {conditions}
+    group by status
+) c
+group by c.status
+having sum(c.number) > 0;
+
+-- name: count_some
+-- How many executions match, by status, up to so many.
+select c.status, count(*) as number
+from (
+    select w.status
+    from workflow_executions w
+    where true
+        {conditions}
+    limit :most
+) c
+group by c.status;
+
 -- name: count_executions
 -- How many executions match, by status.
 select w.status, count(*) as number
@@ -53,6 +134,18 @@ group by w.status;
 -- name: where_newer
 -- Behind a place, the oldest first.
 (w.created_at, w.id) > (:at, :after);
+
+-- name: where_to_older
+-- No further than a place, the newest first.
+(w.created_at, w.id) >= (:end_at, :end_id);
+
+-- name: where_to_newer
+-- No further than a place, the oldest first.
+(w.created_at, w.id) <= (:end_at, :end_id);
+
+-- name: where_begun_before
+-- What follows of the time of its end, unless a clock went back.
+w.created_at < :ended_before;
 
 -- name: where_status
 -- In one of these statuses.
@@ -90,6 +183,10 @@ w.started_by = :by;
 -- Its id begins so.
 w.id >= :prefix;
 
+-- name: where_wide_prefix
+-- The same for what most ids begin with: not by the index.
++w.id >= :prefix;
+
 -- name: where_prefix_end
 -- And not with what comes behind that.
 w.id < :prefix_end;
@@ -106,12 +203,28 @@ w.created_at < :until;
 -- Of this queue.
 (w.queue || '') = :queue;
 
+-- name: where_usual_queue
+-- Of the queue that most are in.
+w.queue = :queue;
+
 -- name: where_other_queue
 -- What follows of most queues, and what an index holds.
 (w.queue || '') <> 'default';
 
 -- name: where_attributes
--- With all these attributes.
+-- With all these attributes: found by the first of them.
+(
+        w.id in (
+            select a.execution_id
+            from json_each(:first_attribute) as q
+            join execution_attributes a
+                on a.name = q.key and a.value = coalesce(substr(cast(q.value as text), 1, 200), '')
+        )
+        and perdure_has(w.attributes, :attributes)
+    );
+
+-- name: where_wide_attributes
+-- The same, looked at one by one.
 perdure_has(w.attributes, :attributes);
 
 -- name: where_text
@@ -124,3 +237,19 @@ perdure_has(w.attributes, :attributes);
 -- name: where_ended_before
 -- Ended before then.
 w.ended_at < :ended_before;
+
+-- name: tallied_status
+-- In one of these statuses.
+status in (select value from json_each(:status));
+
+-- name: tallied_workflow
+-- Of this workflow.
+workflow = :workflow;
+
+-- name: tallied_version
+-- Of this version of its workflow.
+version = :version;
+
+-- name: tallied_queue
+-- Of this queue.
+queue = :queue;

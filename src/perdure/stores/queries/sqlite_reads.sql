@@ -22,11 +22,23 @@ order by seq desc
 limit 1;
 
 -- name: tallies
--- All executions by workflow, queue and status, and since when the oldest of each.
-select workflow, queue, status, count(*), min(created_at)
-from workflow_executions
+-- All executions by workflow, queue and status, and since when the oldest of each that has not ended.
+select workflow, queue, status, sum(number), null
+from execution_tallies
 group by workflow, queue, status
-order by workflow, queue, status;
+having sum(number) > 0
+union all
+select workflow, queue, status, count(*), min(created_at)
+from workflow_executions w
+where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+    and (w.status || '') not in ('running', 'completed')
+group by workflow, queue, status
+union all
+select workflow, queue, status, count(*), min(created_at)
+from workflow_executions w
+where w.owner is not null and w.status = 'running'
+group by workflow, queue, status
+order by 1, 2, 3;
 
 -- name: all_requests
 -- Requests, oldest first.

@@ -155,7 +155,7 @@ async def tallies_count_all_by_workflow_queue_and_status(store: Store) -> None:
     one, two = scene.name, scene.name + "-2"
     found = [tally for tally in await store.tallies() if tally.workflow in (one, two)]
     wanted = [
-        Tally(one, one, "completed", 1, scene.now),
+        Tally(one, one, "completed", 1, None),
         Tally(one, one, "pending", 2, scene.now),
         Tally(one, two, "pending", 1, scene.now + 4),
         Tally(two, one, "pending", 1, scene.now),

@@ -1,0 +1,137 @@
+"""Pages that look at so many executions only: together they are the whole list, whatever a page looks at."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from perdure.records import Execution, Query, Status
+from perdure.stores import searching
+from perdure.stores.memory import MemoryStore
+from perdure.testing.check_store import MakeStore
+from perdure.testing.checks.scene import Scene
+
+MANY = 60
+QUERIES = [
+    Query(text="left"),
+    Query(text="NEEDLE"),
+    Query(text="nobody"),
+    Query(text="left", workflow="w1"),
+    Query(text="left", status=(Status.FAILED,)),
+    Query(id_prefix="x-"),
+    Query(id_prefix="x-0"),
+    Query(id_prefix="x-", text="left"),
+    Query(id_prefix="x-0", text="left"),
+    Query(id_prefix="x-", attributes=(("tenant", '"a"'),)),
+    Query(attributes=(("tenant", '"a"'),)),
+    Query(attributes=(("tenant", '"a"'), ("n", "7"))),
+    Query(attributes=(("n", "7"),)),
+    Query(attributes=(("n", "7"), ("tenant", '"a"'))),
+    Query(attributes=(("n", "7.0"),)),
+    Query(attributes=(("n", '"7"'),)),
+    Query(attributes=(("never", "null"),)),
+    Query(attributes=(("list", "[1,2]"),), text="left"),
+    Query(ended_before=1_000_000),
+    Query(ended_before=500),
+    Query(ended_before=130),
+    Query(ended_before=30),
+    Query(ended_before=500, workflow="w1", queue="default"),
+    Query(ended_before=500, text="left"),
+    Query(ended_before=130, id_prefix="x-", since=20, until=200),
+    Query(since=50, text="left", queue="q"),
+    Query(by="ana", text="left"),
+    Query(status=(Status.FAILED,), workflow="w1", queue="default"),
+]
+
+
+def crowd(scene: Scene, seed: int) -> list[Execution]:
+    """Executions of all kinds. Their ages are few, so that ids decide; some end before they are made."""
+    chance = random.Random(seed)
+    rows = []
+    for n in range(MANY):
+        status = chance.choice([Status.COMPLETED] * 4 + [Status.FAILED, Status.PENDING, Status.WAITING])
+        created_at = chance.randrange(1, 20) * 10
+        early = chance.random() < 0.1
+        ended_at = max(1, created_at + (-15 if early else chance.choice([0, 5, 400, 2_000_000])))
+        rows.append(
+            scene.execution(
+                "",
+                workflow=f"w{n % 2}",
+                queue=chance.choice(["default", "default", "q"]),
+                status=status,
+                created_at=created_at,
+                ended_at=None if status in (Status.PENDING, Status.WAITING) else ended_at,
+                reason=chance.choice([None, "he Left", "needle" if n == 7 else "left over"]),
+                started_by=chance.choice([None, "ana"]),
+                attributes=chance.choice(
+                    [None, '{"tenant":"a","n":7}', '{"tenant":"a"}', '{"n":7}', '{"n":"7"}', '{"n":7.0,"list":[1,2]}']
+                ),
+            )
+        )
+        rows[-1].id = f"{'y' if n % 9 == 0 else 'x'}-{n:02}"
+    return rows
+
+
+async def listed(store: Scene, query: Query, limit: int) -> list[str]:
+    """All pages of a list, one after the other."""
+    ids: list[str] = []
+    cursor = None
+    for _ in range(10 * MANY):
+        page = await store.store.list(query, limit, cursor)
+        assert len(page.items) <= limit
+        ids += [row.id for row in page.items]
+        cursor = page.cursor
+        if cursor is None:
+            return ids
+    raise AssertionError("the list has no end")
+
+
+async def expected(rows: Sequence[Execution], query: Query) -> list[str]:
+    scene = await Scene.begin(MemoryStore())
+    await scene.create(*map(replace, rows))
+    return await listed(scene, query, 1000)
+
+
+@pytest.mark.parametrize("looked_at", [1, 3, 25])
+async def test_pages_that_look_at_few_are_together_the_whole_list(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr(searching, "LOOKED_AT", looked_at)
+    store = make_store()
+    await store.open()
+    try:
+        scene = await Scene.begin(store)
+        rows = crowd(scene, looked_at)
+        await scene.create(*map(replace, rows))
+        for query in QUERIES:
+            for order in ("newest", "oldest"):
+                asked = replace(query, order=order)
+                wanted = await expected(rows, asked)
+                assert await listed(scene, asked, 3) == wanted, asked
+            assert sum((await store.count(query)).values()) == len(wanted), query
+            assert sum((await store.count(query, at_most=3)).values()) in {min(3, len(wanted)), len(wanted)}, query
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("looked_at", [3])
+async def test_a_page_ends_where_it_has_looked_at_enough(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    store = make_store()
+    if isinstance(store, MemoryStore) or store.url.startswith("file:"):
+        pytest.skip("reads everything anyway")
+    monkeypatch.setattr(searching, "LOOKED_AT", looked_at)
+    await store.open()
+    try:
+        scene = await Scene.begin(store)
+        await scene.create(*(scene.execution(f"{n}", created_at=n + 1) for n in range(10)))
+        page = await store.list(Query(text=scene.id("6")), 5, None)
+        assert (page.items, page.cursor is None) == ([], False)
+        page = await store.list(Query(text=scene.id("6")), 5, page.cursor)
+        assert ([row.id for row in page.items], page.cursor is None) == ([scene.id("6")], False)
+    finally:
+        await store.close()
