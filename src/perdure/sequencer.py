@@ -249,8 +249,8 @@ class Sequencer:
             problem = str(error).removeprefix("the recorded text does not fit ")
             error = DecodeError(
                 f"the answer to {request} does not fit what the code asks for: {problem}. It was accepted by the JSON"
-                " Schema of the question, and stands. Let the type take it and resume; or roll back to an entry before it,"
-                " and it is asked anew; or cancel"
+                " Schema of the question, and stands. Let the type take it and resume; or roll back to an entry before"
+                " it, and it is asked anew; or cancel"
             )
         error.execution_id, error.key = self.id, call.key
         return error
