@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from perdure.errors import PerdureError
 from perdure.store import Store
 from perdure.stores.django import django_url
-from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
-from perdure.stores.sqlite import SqliteStore
 
 KNOWN = (
     "memory://, sqlite:///file.db, sqlite:////absolute/file.db, file:///absolute/folder,"
@@ -49,11 +47,16 @@ def open_store(
         case None:
             return MemoryStore()
         case Path():
-            return FileStore(url)
+            return _of("files", "FileStore")(url)
         case _ if hasattr(url, "commit"):
             return url
         case _:
             raise PerdureError(f"{url!r:.100} is no URL, Path or Store. Known URLs are: {KNOWN}")
+
+
+def _of(module: str, name: str) -> Callable[..., Store]:
+    """A store's class, imported only now: a process needs one of them, and each takes its time to import."""
+    return cast(Callable[..., Store], getattr(importlib.import_module(f"perdure.stores.{module}"), name))
 
 
 def _options(schema: str | None, table_prefix: str, pool: Any) -> dict[str, Any]:
@@ -78,11 +81,11 @@ def _by_scheme(url: str, options: dict[str, Any]) -> Store:
         case "memory":
             return MemoryStore()
         case "sqlite":
-            return SqliteStore(_sqlite_path(url, rest))
+            return _of("sqlite", "SqliteStore")(_sqlite_path(url, rest))
         case "postgres" | "postgresql":
             return _driven(url, options, "postgres", "PostgresStore", "PostgreSQL", "asyncpg")
         case "file":
-            return FileStore(_folder_path(url, rest))
+            return _of("files", "FileStore")(_folder_path(url, rest))
         case "mysql" | "mariadb":
             return _driven(url, options, "mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy")
         case _:
@@ -110,10 +113,10 @@ def _folder_path(url: str, rest: str) -> str:
 def _driven(url: str, options: dict[str, Any], name: str, kind: str, server: str, driver: str) -> Store:
     """The store of a server, whose driver is an extra: so its module is imported only now."""
     try:
-        module = importlib.import_module(f"perdure.stores.{name}")
+        found = _of(name, kind)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != driver:
             raise
         message = f"The driver {driver} of {server} is not installed: pip install 'perdure[{name}]'"
         raise PerdureError(message) from error
-    return cast(Store, getattr(module, kind)(url, **options))
+    return found(url, **options)
