@@ -32,7 +32,7 @@ WIDE = {
     "a text that one has",
     "a text that none has",
 }
-"""To count these is to look at hundreds of thousands of rows. Promised is that one may stop at 10,000, where so many match."""
+"""To count these is to look at hundreds of thousands of rows. Promised is that one may stop at 10,000 that match."""
 ALL_PAGES = "list: a text that one has, all its pages"
 
 Ask = Callable[[], Awaitable[Any]]
