@@ -13,10 +13,10 @@ from perdure.clock import Clock
 from perdure.codec import CODEC, checksum
 from perdure.deliveries import Decide, Rewind
 from perdure.errors import AlreadyDecidedError, AlreadyRollingBackError, InvalidAnswerError, NotFoundError, PerdureError
-from perdure.journal import CUT
 from perdure.outcome import User
 from perdure.records import Dossier, Execution, Request, Status, Verdict
 from perdure.rollback import BODIES, Order, Plan, plan, target
+from perdure.rolling import is_carried_out
 from perdure.store import Store
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -91,7 +91,7 @@ async def roll_back(
             now = (await store.get([row.id])).get(row.id)
             if now is None:
                 raise NotFoundError(f"there is no execution {row.id}", execution_id=row.id)
-            if now.status is Status.ROLLBACK_FAILED or await _is_cut(store, row.id, order):
+            if now.status is Status.ROLLBACK_FAILED or await is_carried_out(store, row.id, order):
                 return
             if now.status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK):
                 break  # it ended before its owner had heard of the wish
@@ -102,15 +102,6 @@ async def roll_back(
                     await store.declare_dead(suspect)
             await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
-
-
-async def _is_cut(store: Store, execution_id: str, order: Order) -> bool:
-    seq = 0
-    while entries := await store.tail(execution_id, seq, (CUT,), 100):
-        if any(CODEC.decode(entry.output or "{}").get("order") == order.id for entry in entries):
-            return True
-        seq = entries[-1].seq
-    return False
 
 
 # Settling ---------------------------------------------------------------------------------------------------

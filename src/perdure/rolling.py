@@ -31,12 +31,12 @@ from perdure.journal import ATTEMPT, CUT, RECEIVE, ROLLBACK, UNDO, unpacker_of
 from perdure.keys import child_id, request_id
 from perdure.packing import Unpacker, is_packed
 from perdure.recalling import recall
-from perdure.records import Change, Entry, Inbox, Request, RollbackAction, Status
+from perdure.records import Change, Entry, Execution, Inbox, Request, RollbackAction, Status
 from perdure.retry import Retry, delay
 from perdure.rollback import GENERATIONS, Order, Plan, Task, generations, open_order, plan, target
 from perdure.scope import CURRENT, STARTED, Call
 from perdure.steps import StepOptions, StepSpec
-from perdure.store import room
+from perdure.store import Store, room
 from perdure.undoing import Unknown, body_of, fitted
 from perdure.workflow import UNDOABLE, Step, SyncStep
 
@@ -355,22 +355,30 @@ class _Rollback:
         id = self._child_id(task)
         assert self.order is not None
         order = Order(id=f"{self.order.id}/{run.generation}", cause="asked", reason=f"{run.id} is rolled back")
-        sent, tries = False, 0
+        tries = 0
         while True:
             row = (await worker.insist(lambda: worker.store.get([id]))).get(id)
             if row is None or row.status is Status.ROLLED_BACK:
                 words = CODEC.encode({"child": id}, path="output")
                 return await self._outcome(task, "completed", words, None, 1, started)
-            if row.status is not Status.ROLLING_BACK and (sent or row.wish == order.text()) and _is_over(row.status):
+            if await self._is_stuck(row, order):
                 words = f"{id}, a child, is {row.status}: {row.reason or 'it was not undone'}"
                 return await self._fail(task, RollbackStuckError(words, execution_id=run.id, key=task.key), started)
-            if not sent:
+            if row.wish != order.text() or _is_over(row.status):  # it may end before its owner hears of the wish
                 await worker.deliver(Rewind(id, order.text(), "parent", order.reason))
-                sent = True
             if self.leaving or (id not in worker.runs and worker.free() <= 0):
                 raise Stop(run.now() + (0 if self.leaving else GIVE_WAY))
             await worker.clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
+
+    async def _is_stuck(self, row: Execution, order: Order) -> bool:
+        """Has a child done what it was asked to do, and yet is not undone?"""
+        if row.wish != order.text():
+            return False
+        if row.status is Status.ROLLBACK_FAILED:
+            return True
+        worker = self.run.worker
+        return _is_over(row.status) and await worker.insist(lambda: is_carried_out(worker.store, row.id, order))
 
     def _child_id(self, task: Task) -> str:
         key = task.entry.key
@@ -571,6 +579,16 @@ class _Rollback:
 
 _NOT_DONE = object()
 _ENDS = frozenset({Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED})
+
+
+async def is_carried_out(store: Store, execution_id: str, order: Order) -> bool:
+    """Has an execution been rolled back as this order says?"""
+    seq = 0
+    while entries := await store.tail(execution_id, seq, (CUT,), 100):
+        if any(CODEC.decode(entry.output or "{}").get("order") == order.id for entry in entries):
+            return True
+        seq = entries[-1].seq
+    return False
 
 
 def _is_over(status: Status) -> bool:

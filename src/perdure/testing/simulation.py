@@ -39,6 +39,7 @@ from perdure.testing.invariants import violations
 from perdure.testing.lives import KilledError, Life, LoopClock, StuckError, VirtualLoop
 from perdure.testing.programs import SCENE, Plan, Planner, receives, simulated
 from perdure.testing.scene import Ledger
+from perdure.workflow import Workflow
 
 T = TypeVar("T")
 
@@ -78,10 +79,23 @@ def simulate(
 
     `store_factory` makes the shared store (a `MemoryStore` or a subclass of it) on the simulation's clock.
     """
+    history = play(Simulation, seed, workers, executions, faults or Faults(), store_factory or _memory)
+    return Report(seed, violations(history), history)
+
+
+def play(
+    kind: type[Simulation],
+    seed: int,
+    workers: int,
+    executions: int,
+    faults: Faults,
+    store_factory: Callable[[LoopClock], Any],
+) -> History:
+    """Run a simulation of this kind to its end. Gives what happened."""
     clock = LoopClock(seed=seed)
     loop = VirtualLoop(clock)
     hooks = sys.get_asyncgen_hooks()
-    simulation = Simulation(seed, loop, workers, executions, faults or Faults(), store_factory or _memory)
+    simulation = kind(seed, loop, workers, executions, faults, store_factory)
     with _steady(seed):
         try:
             loop.run_until_complete(simulation.run())
@@ -92,7 +106,7 @@ def simulate(
                 simulation.clean_up()
             loop.close()
             sys.set_asyncgen_hooks(*hooks)
-    return Report(seed, violations(simulation.history), simulation.history)
+    return simulation.history
 
 
 def _memory(clock: LoopClock) -> MemoryStore:
@@ -164,6 +178,7 @@ class Simulation:
         self.processes: list[Process] = []
         self.calm = False
         self.answers = 0
+        self.workflows: list[Workflow[..., Any]] = [simulated]
         planner = Planner(random.Random(f"{seed}:plans"), executions)
         self.plans: dict[str, Plan] = {f"e{n}": planner.plan() for n in range(executions)}
         self.fault_rng = random.Random(f"{seed}:faults")
@@ -247,7 +262,7 @@ class Simulation:
             engine = Engine(
                 store,
                 worker=worker,
-                workflows=[simulated],
+                workflows=self.workflows,
                 clock=self.clock,
                 lease=LEASE,
                 concurrency=self.rng.choice([2, 100]),
