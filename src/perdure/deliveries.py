@@ -66,7 +66,10 @@ class StartWith:
 
 @dataclass(slots=True, frozen=True)
 class Wish:
-    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest."""
+    """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest.
+
+    OWNED: it is being rolled back, and nothing was changed.
+    """
 
     execution_id: str
     wish: str

@@ -219,6 +219,7 @@ class Handle(Generic[R]):
         by: str | User | None = None,
         dry_run: bool = False,
         force: bool = False,
+        wait: bool = True,
     ) -> RollbackPlan:
         """Undo what it did, last first; also where it has ended. Gives what was undone, once that is so.
 
@@ -226,8 +227,8 @@ class Handle(Generic[R]):
         None: everything is undone, and it ends `rolled_back`. Branches, children, messages and questions behind that
         point go with it (see `RollbackPlan`). An undo that fails does not hold up the others: then it is
         `rollback_failed`, and `Engine.requests` lists what a person must settle. `dry_run`: only give the plan.
-        `force`: beyond a pivot, too. A worker that has its workflow does the work. Raises `PerdureError`,
-        `AlreadyRollingBackError`.
+        `force`: beyond a pivot, too. A worker that has its workflow does the work; without `wait` it is only asked for.
+        Raises `PerdureError`, `AlreadyRollingBackError`.
         """
         engine = self.engine
         engine._check_open()
@@ -236,12 +237,14 @@ class Handle(Generic[R]):
         order = Order(id=new_id(engine.clock), cause="asked", by=who, reason=reason, force=force)
         order, found = await planned(engine.store, row, order, to)
         if not dry_run:
-            await self._roll_back(row, order, who, reason)
+            await self._roll_back(row, order, who, reason, wait=wait)
         return plan_view(found)
 
-    async def _roll_back(self, row: Execution, order: Order, by: str | None, reason: str | None) -> None:
+    async def _roll_back(
+        self, row: Execution, order: Order, by: str | None, reason: str | None, *, wait: bool = True
+    ) -> None:
         engine = self.engine
-        task = asyncio.ensure_future(roll_back(engine.store, engine.clock, row, order, by, reason))
+        task = asyncio.ensure_future(roll_back(engine.store, engine.clock, row, order, by, reason, wait=wait))
         engine._hint(self.id)
         await task
         said = {"to": order.name, "force": order.force, "order": order.id}

@@ -96,12 +96,17 @@ class Housekeeping:
 
 
 async def prune(store: Store, query: Query, told: Callable[[list[str]], Any] = lambda ids: None) -> list[str]:
-    """Remove what a query finds, so far as nothing open needs it; `told` hears of each part. Gives the ids removed."""
+    """Remove what a query finds, so far as nothing open needs it; `told` hears of each part. Gives the ids removed.
+
+    What has ended may still need a person: an undo that failed waits for one.
+    """
     removed: list[str] = []
     cursor = None
     while True:
         page = await store.list(query, BATCH, cursor)
-        part = await store.prune([row.id for row in page.items])
+        ids = [row.id for row in page.items]
+        asked = {request.execution_id for request in await store.requests(execution_ids=ids)} if ids else set()
+        part = await store.prune([id for id in ids if id not in asked])
         removed += part
         told(part)
         cursor = page.cursor

@@ -74,9 +74,19 @@ async def planned(store: Store, row: Execution, order: Order, to: str | int | No
 
 
 async def roll_back(
-    store: Store, clock: Clock, row: Execution, order: Order, by: str | None, reason: str | None
+    store: Store,
+    clock: Clock,
+    row: Execution,
+    order: Order,
+    by: str | None,
+    reason: str | None,
+    *,
+    wait: bool = True,
 ) -> None:
-    """Have it rolled back; returns once that is done, as far as it could be. A worker must be there to do it."""
+    """Have it rolled back; returns once that is done, as far as it could be. A worker must be there to do it.
+
+    Without `wait` it returns once it is asked for.
+    """
     text = order.text()
     tries = 0
     while True:
@@ -87,7 +97,7 @@ async def roll_back(
             raise PerdureError(f"{row.id} is rolled back: nothing is left to undo", execution_id=row.id)
         if receipt.verdict == Verdict.REPEAT:
             raise AlreadyRollingBackError(f"{row.id} is being rolled back already", execution_id=row.id)
-        while True:
+        while wait:
             now = (await store.get([row.id])).get(row.id)
             if now is None:
                 raise NotFoundError(f"there is no execution {row.id}", execution_id=row.id)
@@ -102,6 +112,8 @@ async def roll_back(
                     await store.declare_dead(suspect)
             await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
+        if not wait:
+            return
 
 
 # Settling ---------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ async def pause(store: Store, clock: Clock, execution_id: str, by: str | None, r
             raise NotFoundError(f"there is no execution {execution_id}", execution_id=execution_id)
         if row.status == Status.PAUSED:
             return
-        if row.status in ENDED or row.status == Status.BLOCKED:
+        if row.status in ENDED or row.status in (Status.BLOCKED, Status.ROLLING_BACK):
             raise PerdureError(f"{execution_id} is {row.status}: it cannot be paused", execution_id=execution_id)
         if row.wish != "pause":
             raise PerdureError(f"{execution_id} was told to {row.wish or 'go on'} meanwhile", execution_id=execution_id)

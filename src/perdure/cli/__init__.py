@@ -6,6 +6,7 @@ looking.py      list, show, watch, inbox   shown.py     what show says
 telling.py      events, value              stats.py     stats                     exporting.py export
 acting.py       answer, signal             delivered.py what is said then
 steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
+rewinding.py    rollback
 schedule.py     schedule                   verify.py    verify                    database/    db
 move.py         move
 lint.py         lint                       new.py       new                       completion.py   completion
@@ -35,6 +36,7 @@ from perdure.cli.looking import inbox, list_command, show, watch
 from perdure.cli.move import move
 from perdure.cli.new import new
 from perdure.cli.pruning import prune
+from perdure.cli.rewinding import rollback
 from perdure.cli.running import run, start
 from perdure.cli.schedule import schedule
 from perdure.cli.session import DONE, FAILED, Session, shared
@@ -51,7 +53,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 GROUPS = {
     "Begin": ("demo", "new", "run", "start", "worker", "schedule"),
     "Look": ("list", "show", "watch", "events", "value", "inbox", "stats", "export"),
-    "Act": ("answer", "signal", "cancel", "pause", "resume", "retry", "prune"),
+    "Act": ("answer", "signal", "cancel", "pause", "resume", "retry", "rollback", "prune"),
     "Deploy": ("verify", "lint"),
     "Database": ("db", "move"),
     "Besides": ("completion",),
@@ -99,7 +101,7 @@ def demo(words: tuple[str, ...]) -> None:
 for command in (
     *(new, run, start, worker, schedule),
     *(list_command, show, watch, events, value, inbox, stats, export),
-    *(answer, signal_command, cancel, pause, resume, retry, prune),
+    *(answer, signal_command, cancel, pause, resume, retry, rollback, prune),
     *(verify, lint_command, db, move, completion),
 ):
     cli.add_command(command)

@@ -107,6 +107,8 @@ class MemoryDeliveries(MemoryMoves):
             return Receipt(Verdict.ENDED, row.id)
         match delivery:
             case Wish():
+                if row.status is Status.ROLLING_BACK:
+                    return Receipt(Verdict.OWNED, row.id)
                 row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
                 self._nudge(row, now)
             case Settle():

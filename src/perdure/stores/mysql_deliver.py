@@ -199,6 +199,8 @@ async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
     if standing.status in ENDED:
         return await _refuse(session, Receipt(Verdict.ENDED, id))
     if isinstance(delivery, Wish):
+        if standing.status is Status.ROLLING_BACK:
+            return await _refuse(session, Receipt(Verdict.OWNED, id))
         wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
         await session.run(wish, _nudge(sql, id), sql["commit"])
         return Receipt(Verdict.OK, id)

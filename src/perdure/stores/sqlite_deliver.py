@@ -148,6 +148,8 @@ def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> R
     here = {"id": id, "now": now}
     match delivery:
         case Wish():
+            if standing.status is Status.ROLLING_BACK:
+                return Receipt(Verdict.OWNED, id)
             wish = {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason}
             database.run("wish", wish)
             database.run("nudge", here)

@@ -227,6 +227,7 @@ with execution as materialized (
 ), judged as materialized (
     select id, case
         when status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
+        when status = 'rolling_back' then 'owned'
         else 'ok'
     end as verdict
     from execution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from perdure.deliveries import Decide, Note, Rewind
+from perdure.deliveries import Decide, Note, Rewind, Wish
 from perdure.records import AuditEvent, DecisionRow, Dossier, RollbackAction, Snapshot, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
@@ -78,6 +78,17 @@ async def what_may_be_rolled_back_depends_on_its_status(store: Store) -> None:
     running = await scene.row(Status.RUNNING)
     equal((running.status, running.owner, running.wish, running.nudges), (Status.RUNNING, scene.worker.id, "order", 1))
     equal((await store.deliver(Rewind(scene.id("none"), "order", None, None), scene.now)).verdict, Verdict.GONE)
+
+
+async def what_is_rolled_back_takes_no_other_wish(store: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.create(scene.execution(status=Status.WAITING))
+    await store.deliver(Rewind(scene.id(), "order", "ana", None), scene.now)
+    before = await scene.row()
+    for wish in ("cancel", "pause"):
+        receipt = await store.deliver(Wish(scene.id(), wish, "bo", None), scene.now)
+        equal((receipt.verdict, receipt.execution_id), (Verdict.OWNED, scene.id()))
+    equal(await scene.row(), before)
 
 
 async def who_has_not_heard_of_it_all_does_not_give_a_rollback_up(store: Store) -> None:

@@ -1,0 +1,68 @@
+"""`rollback`: what it tells, what it does, and who does it."""
+
+from __future__ import annotations
+
+from .conftest import Shell
+
+TRIP = """
+from perdure import Engine, checkpoint, interrupt, step, workflow
+
+async def give_back(thing: str, name: str) -> None:
+    if name == "stuck":
+        raise OSError("the desk is closed")
+    print(f"gave back {thing}")
+
+@checkpoint(undo=give_back)
+async def take(name: str) -> str:
+    return f"a {name}"
+
+@workflow
+async def trip(name: str) -> str:
+    first = await take("bag")
+    second = await take(name)
+    await interrupt("Go on?", schema=bool)
+    return f"{first} and {second}"
+"""
+
+
+def test_it_tells_what_would_be_undone_and_does_nothing(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP)
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    told = shell("rollback", "t", "--dry-run")
+    assert told.code == 0
+    assert told.out.splitlines()[0] == "t would go back to its beginning, and these would be undone, in this order:"
+    assert [line.split()[1] for line in told.out.splitlines()[1:3]] == ["take#2", "take#1"]
+    plan = shell("rollback", "t", "--to", "take#1", "--dry-run", "--json").json
+    assert ([undo["key"] for undo in plan["undos"]], plan["to"]) == (["take#2"], 2)
+    assert shell("show", "t", "--json").json["status"] == "waiting"
+    said = shell("rollback", "t", "--to", "nowhere")
+    assert (said.code, "no checkpoint, key or entry 'nowhere'" in said.err) == (1, True)
+
+
+def test_without_a_worker_it_is_asked_for_and_one_that_comes_does_it(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP)
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    asked = shell("rollback", "t", "--reason", "ill", "--by", "ana")
+    assert asked.code == 3
+    assert "no live worker knows trip" in asked.out
+    again = shell("rollback", "t")
+    assert (again.code, "is being rolled back already" in again.err) == (1, True)
+    done = shell("run", "trips:trip", '"hat"', "--id", "t")
+    assert done.code == 1, "what was rolled back gave nothing"
+    assert "gave back a hat\ngave back a bag" in done.out
+    assert "t is rolled back" in done.err
+    assert shell("show", "t", "--json").json["status"] == "rolled_back"
+
+
+def test_what_cannot_be_undone_is_told_with_its_error(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(
+        TRIP.replace("@checkpoint(undo=give_back)", "@checkpoint(undo=step(give_back))")
+    )
+    shell("run", "trips:trip", '"stuck"', "--id", "t")
+    shell("rollback", "t")
+    done = shell("run", "trips:trip", '"stuck"', "--id", "t")
+    assert done.code == 1
+    assert "take#2: OSError: the desk is closed" in done.err
+    assert "gave back a bag" in done.out
+    asked = shell("inbox", "--json").json
+    assert "take#2 could not be undone" in str(asked)
