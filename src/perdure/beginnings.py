@@ -120,7 +120,11 @@ def take_up_rollback(run: Run) -> None:
     """Go on with a rollback, or begin the one that the row's wish asks for."""
     execution = run.execution
     order = order_of(execution.wish)
-    make(run, None, {})
+    try:
+        attributes: Any = CODEC.decode(execution.attributes) if execution.attributes else {}
+    except PerdureError:
+        attributes = {}  # an undo may do without
+    make(run, None, attributes)
     run.sequencer.closing = True
     run.rolls = True
     rolling.begin(run, None if order is None else replace(order, execution.wish_by, execution.wish_reason))

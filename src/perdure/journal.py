@@ -112,7 +112,15 @@ def is_outcome(entry: Entry) -> bool:
 
 
 def live(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that no later cut covers, without the cuts themselves."""
+    """The entries that no later cut covers, without the cuts themselves; of a rollback under way, those before it."""
+    begun = None
+    for n, entry in enumerate(entries):
+        if entry.kind == ROLLBACK:
+            begun = n
+        elif entry.kind == CUT:
+            begun = None
+    if begun is not None:
+        entries = entries[:begun]
     if not any(entry.kind == CUT for entry in entries):
         return list(entries)
     kept: list[Entry] = []

@@ -120,8 +120,8 @@ async def _read(store: Store, ids: Sequence[str]) -> AsyncIterator[tuple[Executi
         again = []
         for id in ids:
             row = before.get(id)
-            if row is None or row.status in ENDED:
-                continue  # it has ended meanwhile: no worker will replay it
+            if row is None or row.status in ENDED or row.status is Status.ROLLING_BACK:
+                continue  # it has ended meanwhile, or goes back: no worker will replay all of it
             if id in after and _life(after[id]) != _life(row):
                 again.append(id)
             else:

@@ -10,13 +10,15 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from perdure import Engine
+from perdure import Engine, rolling
 from perdure.deliveries import Answer, Receipt
 from perdure.journal import is_outcome
 from perdure.records import Verdict as V
 from perdure.records import Verdicts
+from perdure.rolling import _Rollback
 from tests.crash import flows
 
 
@@ -101,6 +103,32 @@ def answer_in_memory(engine: Engine) -> None:
     store.deliver = deliver
 
 
+def forget_undone(engine: Engine) -> None:
+    """Who takes a rollback over overlooks which undos have run."""
+    known: Any = _Rollback._note
+
+    def note(self: Any, entry: Any) -> None:
+        if entry.kind != "undo" or entry.fence == self.run.fence:
+            known(self, entry)
+
+    _Rollback._note = note  # type: ignore[method-assign]
+
+
+def undo_forwards(engine: Engine) -> None:
+    """The first step is undone first."""
+    real = rolling.plan
+
+    def plan(*given: Any) -> Any:
+        found = real(*given)
+        return replace(found, tasks=found.tasks[::-1])
+
+    rolling.plan = plan
+
+
 PLANTS: dict[str, Callable[[Engine], None]] = {
-    plant.__name__: plant for plant in (ack_before_commit, enter_twice, forget_outcome, keep_fence, answer_in_memory)
+    plant.__name__: plant
+    for plant in (
+        *(ack_before_commit, enter_twice, forget_outcome, keep_fence, answer_in_memory),
+        *(forget_undone, undo_forwards),
+    )
 }
