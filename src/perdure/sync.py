@@ -31,6 +31,7 @@ from perdure.errors import PerdureError
 from perdure.handle import Handle as AsyncHandle
 from perdure.outcome import OpenRequest, Outcome, User
 from perdure.records import Outgoing, Page, Status
+from perdure.rewinding import RollbackPlan
 from perdure.schedules import ScheduleView
 from perdure.search import Query
 from perdure.sequencer import NOTHING
@@ -51,6 +52,7 @@ __all__ = [
     "publish",
     "receive",
     "restart",
+    "rollback",
     "send",
     "set_attributes",
     "sleep",
@@ -109,6 +111,11 @@ def start_child(workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> 
 def restart(*args: Any, **kwargs: Any) -> None:
     """`perdure.restart` for plain workflow functions."""
     wait_for(calls.restart.__wrapped__(*args, **kwargs), "restart")  # type: ignore[attr-defined]
+
+
+def rollback(to: str | int | None = None, *, reason: str | None = None) -> None:
+    """`perdure.rollback` for plain workflow functions."""
+    wait_for(calls.rollback.__wrapped__(to, reason=reason), "rollback")  # type: ignore[attr-defined]
 
 
 def call(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -260,6 +267,10 @@ class Engine:
         """See `perdure.Engine.answer`."""
         return self.wait(self.engine.answer(request_id, value, by=by))
 
+    def resolve(self, request_id: str, how: str, **options: Any) -> OpenRequest:
+        """See `perdure.Engine.resolve`."""
+        return self.wait(self.engine.resolve(request_id, how, **options))
+
     def cancel(self, query: Query, **options: Any) -> bulk.Done:
         """See `perdure.Engine.cancel`."""
         return self.wait(self.engine.cancel(query, **options))
@@ -372,6 +383,10 @@ class Handle(Generic[R]):
     def cancel(self, **options: Any) -> Outcome:
         """See `perdure.Handle.cancel`."""
         return self._engine.wait(self.handle.cancel(**options))
+
+    def rollback(self, to: str | int | None = None, **options: Any) -> RollbackPlan:
+        """See `perdure.Handle.rollback`."""
+        return self._engine.wait(self.handle.rollback(to, **options))
 
     def pause(self, **options: Any) -> None:
         """See `perdure.Handle.pause`."""

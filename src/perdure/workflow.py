@@ -226,6 +226,9 @@ def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, A
     check_options(options)
     if options.undo is not None:
         check_undo(options.undo, function)
+        undo: Any = options.undo
+        if isinstance(undo, _Step) and undo.options_.transactional:
+            raise TypeError(f"undo={undo.name} is transactional: an undo runs outside of transactions")
     made: Any = (Step if inspect.iscoroutinefunction(function) else SyncStep)(function, options)
     if options.undo is not None:
         UNDOABLE[place_of_code(function)] = made

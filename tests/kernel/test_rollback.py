@@ -33,6 +33,8 @@ from perdure import (
     sleep,
     start_child,
     step,
+    sync,
+    transaction,
     workflow,
 )
 from perdure.testing.clock import Clock
@@ -666,6 +668,48 @@ async def slowly() -> str:
     return await slow()
 
 
+@workflow(name="ends")
+async def ends(fails: bool) -> list[int]:
+    n = await count(0)
+    n = await count(n)
+    if fails and current().generation == 0:
+        raise CardDeclined("at first")
+    return [n, current().generation]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_has_ended_goes_on_behind_its_checkpoint(url: str, said: Said, fails: bool) -> None:
+    async with Engine(url, workflows=[ends]) as engine:
+        handle = await engine.start(ends.options(execution_id="e"), fails)
+        assert isinstance(await handle.outcome(), Failed) is fails
+        await handle.rollback("count#1", by="ana")
+        assert await handle.result() == [2, 1]
+        assert [line[:2] for line in said] == [("count", 1), ("count", 2), ("forget", 2), ("count", 2)]
+
+
+@checkpoint(name="here")
+def here() -> None: ...
+
+
+@workflow(name="plainly_back")
+def plainly_back() -> list[Any]:
+    here()
+    room = hotel("ana")
+    if current().generation == 0:
+        sync.rollback("here", reason="too dear")
+    return [room, current().generation, current().rollback_reason]
+
+
+async def test_plain_functions_go_back_too(said: Said) -> None:
+    async with Engine("memory://", workflows=[plainly_back]) as engine:
+        assert await engine.run(plainly_back) == ["room of ana", 1, "too dear"]
+        assert said == [("hotel", "ana"), ("cancel", "room of ana"), ("hotel", "ana")]
+
+
+@step(transactional=True)
+async def in_transaction(result: str, connection: object = transaction(object)) -> None: ...
+
+
 async def test_a_second_rollback_during_one_is_refused_and_a_worker_that_leaves_hands_it_on(
     url: str, said: Said
 ) -> None:
@@ -765,6 +809,8 @@ def test_what_does_not_go_together_is_refused_where_it_is_declared() -> None:
 
     with pytest.raises(TypeError, match="neither"):
         step(undo=takes_three)(small.function)
+    with pytest.raises(TypeError, match="transactional"):
+        step(undo=in_transaction)(small.function)
     with pytest.raises(ValueError, match="it is missing"):
         step(undo_unknown=True)(flight.function)
     with pytest.raises(TypeError):
