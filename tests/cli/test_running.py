@@ -97,9 +97,11 @@ def test_a_module_that_cannot_be_imported_shows_its_own_lines_only(shell: Shell)
 def test_what_waits_is_answered_by_the_command_shown_and_goes_on(shell: Shell) -> None:
     waiting = shell("run", "app:fulfil", '"a lamp"', "--id", "order-42")
     assert waiting.code == 3, waiting.err
+    assert "order-42 is started: fulfil" in waiting.err
     assert "Where to?" in waiting.out
     assert shell.paste(waiting.out).code == 0
     done = shell("run", "app:fulfil", '"a lamp"', "--id", "order-42")
+    assert "order-42 goes on: fulfil" in done.err
     assert (done.code, done.out) == (0, '"a lamp to ..."\n'), done.err
     assert shell.ledger() == ["a lamp"]
 
@@ -215,7 +217,9 @@ def test_a_worker_says_what_it_runs_and_what_it_does_not(shell: Shell) -> None:
 
 
 def test_a_worker_serves_the_queues_it_is_told_to(shell: Shell) -> None:
-    assert shell("start", "app:elsewhere", "--id", "e").code == 0
+    started = shell("start", "app:elsewhere", "--id", "e")
+    assert started.code == 0
+    assert started.err.endswith("worker app --queues slow\n"), "the hint is of a worker that would run it"
     with shell.worker("app", "--queues", "default,slow", "--concurrency", "2") as said:
         assert shell("watch", "e").code == 0
     assert "default, slow; up to 2 executions" in said

@@ -104,8 +104,10 @@ class _Run:
         """How it came to stand still, or the exit code if it was interrupted; and its row."""
         with interruption() as interrupted, contextlib.closing(self.progress):
             async with self.engine as engine:
+                id = workflow.options_.execution_id
+                begins = "goes on" if id is not None and await engine.insight.get([id]) else "is started"
                 handle = await engine.start(workflow, *args, **kwargs)
-                self.session.hint(f"{handle.id} is started: {workflow.name}, in {engine.store.url}")
+                self.session.hint(f"{handle.id} {begins}: {workflow.name}, in {engine.store.url}")
                 if getattr(engine.store, "standing_by", False):
                     self.session.hint("Another process runs what is in this folder; this one waits for it.")
                 outcome: Outcome | int | None = await unless(interrupted, self._follow(handle))
@@ -174,7 +176,8 @@ async def _start(
     session.document({**document, "queue": row.queue, "nobody_runs_it": why_not})
     session.say(row.id)
     if why_not:
-        session.hint(f"So far {why_not}. Start one:\n  {session.command('worker', _module(target))}")
+        queues = () if row.queue == "default" else ("--queues", row.queue)
+        session.hint(f"So far {why_not}. Start one:\n  {session.command('worker', _module(target), *queues)}")
     else:
         session.hint(f"Follow it:\n  {session.command('watch', row.id)}")
     return DONE

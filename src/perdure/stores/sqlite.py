@@ -173,7 +173,8 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
 
     def _take_turns(self, live: Sequence[WorkerRecord]) -> None:
         """Of several processes one moves the log into the database: that of the oldest live worker."""
-        if any(row.process != process_token() for row in live):
+        here = any(row.process == process_token() for row in live)
+        if here and any(row.process != process_token() and not self._seems_dead(row) for row in live):
             warn_of_reset_bug(self.path)
         mine = not live or live[0].process == process_token()
         if mine != self._checkpoints:
