@@ -12,32 +12,6 @@ create table execution_tallies (
     unique (workflow, version, queue, status)
 );
 
-create trigger execution_tallies_added after insert on workflow_executions
-when new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-begin
-    insert into execution_tallies (workflow, version, queue, status, number)
-        values (new.workflow, new.version, new.queue, new.status, 1)
-        on conflict (workflow, version, queue, status) do update set number = number + 1; end;
-
-create trigger execution_tallies_ended after update of workflow, version, queue, status on workflow_executions
-when new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-begin
-    insert into execution_tallies (workflow, version, queue, status, number)
-        values (new.workflow, new.version, new.queue, new.status, 1)
-        on conflict (workflow, version, queue, status) do update set number = number + 1; end;
-
-create trigger execution_tallies_begun_again after update of workflow, version, queue, status on workflow_executions
-when old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-begin
-    update execution_tallies set number = number - 1
-    where workflow = old.workflow and version = old.version and queue = old.queue and status = old.status; end;
-
-create trigger execution_tallies_removed after delete on workflow_executions
-when old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-begin
-    update execution_tallies set number = number - 1
-    where workflow = old.workflow and version = old.version and queue = old.queue and status = old.status; end;
-
 insert into execution_tallies (workflow, version, queue, status, number)
 select workflow, version, queue, status, count(*)
 from workflow_executions
@@ -59,24 +33,47 @@ create table execution_attributes (
 
 create index execution_attributes_of_execution on execution_attributes (execution_id);
 
-create trigger execution_attributes_added after insert on workflow_executions
-when new.attributes is not null
+-- One trigger for both where it can be, as each costs those too whom it does not concern.
+create trigger workflow_executions_added after insert on workflow_executions
+when new.attributes is not null or new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
 begin
-    insert or ignore into execution_attributes
-    select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), new.id
-    from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
+    insert into execution_tallies (workflow, version, queue, status, number)
+        select new.workflow, new.version, new.queue, new.status, 1
+        where new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        on conflict (workflow, version, queue, status) do update set number = number + 1; insert or ignore
+    into execution_attributes
+        select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), new.id
+        from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
 
-create trigger execution_attributes_changed after update of attributes on workflow_executions
+create trigger workflow_executions_changed after update of workflow, version, queue, status on workflow_executions
+when new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+    or old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+begin
+    insert into execution_tallies (workflow, version, queue, status, number)
+        select new.workflow, new.version, new.queue, new.status, 1
+        where new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        on conflict (workflow, version, queue, status) do update set number = number + 1; update execution_tallies
+    set number = number - 1
+        where old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+            and workflow = old.workflow and version = old.version and queue = old.queue
+            and status = old.status; end;
+
+create trigger workflow_executions_named after update of attributes on workflow_executions
 when new.attributes is not old.attributes
 begin
-    delete from execution_attributes where execution_id = old.id; insert or ignore into execution_attributes
-    select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), new.id
-    from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
+    delete from execution_attributes where execution_id = old.id; insert or ignore
+    into execution_attributes
+        select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), new.id
+        from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
 
-create trigger execution_attributes_removed after delete on workflow_executions
-when old.attributes is not null
+create trigger workflow_executions_removed after delete on workflow_executions
+when old.attributes is not null or old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
 begin
-    delete from execution_attributes where execution_id = old.id; end;
+    update execution_tallies set number = number - 1
+        where old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+            and workflow = old.workflow and version = old.version and queue = old.queue
+            and status = old.status; delete from execution_attributes
+        where old.attributes is not null and execution_id = old.id; end;
 
 insert or ignore into execution_attributes
 select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), w.id
