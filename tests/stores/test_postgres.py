@@ -114,7 +114,7 @@ async def test_a_delivery_in_flight_refuses_the_park_and_keeps_its_entries(
 
     async def deliver(other: Party) -> None:
         for suffix in ("e0", "e1"):
-            await other.run("deliver_message", scene.id("m-" + suffix), scene.id(suffix), "news", "1", 0, None)
+            await other.run("deliver_message", scene.id("m-" + suffix), scene.id(suffix), "news", "1", 0, None, 10_000)
 
     batch = mixed_batch(scene, asks=asks)
     verdicts = await after(postgres_url, deliver, lambda: store.commit(batch))
@@ -343,7 +343,7 @@ async def test_messages_in_flight_together_keep_an_order(store: PostgresStore, p
     scene = await three_running(store)
 
     async def deliver(other: Party) -> None:
-        await other.run("deliver_message", scene.id("first"), scene.id("e0"), "news", "1", 0, None)
+        await other.run("deliver_message", scene.id("first"), scene.id("e0"), "news", "1", 0, None, 10_000)
 
     second = Post(scene.message("second", "e0"))
     await after(postgres_url, deliver, lambda: store.deliver(second, 0))

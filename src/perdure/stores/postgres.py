@@ -181,15 +181,29 @@ class PostgresStore(PostgresMoves):
     # Workers --------------------------------------------------------------------------------------
 
     async def register(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
+        ready = asyncio.ensure_future(self._get_ready())
+        try:
+            record = await self._appear(worker, lease)
+        except BaseException:
+            ready.cancel()
+            await asyncio.wait([ready])
+            raise
+        await ready
+        return record
+
+    async def _appear(self, worker: WorkerRecord, lease: float) -> WorkerRecord:
         who = (worker.host, worker.pid, worker.process, worker.build, worker.workflows, worker.queues)
         async with self._pool.connection() as connection:
             await connection.execute(self._sql["forget_workers"])
             await connection.execute(self._sql["register_definitions"], worker.workflows, worker.build)
             rows = await connection.fetch(self._sql["register_worker"], *who, micros(lease))
             await self._refuse_moved(connection)  # after the row is there: see `Movable`
-        async with self._turn:
-            await self._commits.ready()  # the first commit shall not wait for it
         return read_records(WorkerRecord, rows)[0]
+
+    async def _get_ready(self) -> None:
+        """The first commit shall not wait for its connection."""
+        async with self._turn:
+            await self._commits.ready()
 
     async def release(self, worker: int, epoch: int) -> None:
         async with self._pool.connection() as connection, connection.transaction():
