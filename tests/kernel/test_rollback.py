@@ -14,11 +14,13 @@ from perdure import (
     AlreadyDecidedError,
     AlreadyRollingBackError,
     Blocked,
+    Encryption,
     Engine,
     Failed,
     InvalidAnswerError,
     MemoryStore,
     PerdureError,
+    Protection,
     Retry,
     RollbackFailed,
     RolledBack,
@@ -802,6 +804,44 @@ async def test_an_undo_that_is_a_plain_function_is_tried_five_times(said: Said) 
             outcome = await through(asyncio.ensure_future(handle.outcome()), clock)
             assert isinstance(outcome, RolledBack if failures == 4 else RollbackFailed)
         assert said.count(("cancel", "room of ana")) == 10
+
+
+async def pay_back(receipt: str, card: str) -> None:
+    SAID.append(("pay back", receipt, card))
+
+
+@step(name="paid", undo=pay_back)
+async def paid(card: str) -> str:
+    return "receipt"
+
+
+@workflow(name="buys", rollback_on_failure=True, redact=["card"])
+async def buys(card: str) -> None:
+    await paid(card)
+    raise CardDescribed(card)
+
+
+class CardDescribed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("place", ["plain", "encrypted", "namespace"])
+async def test_an_undo_is_given_what_the_code_gave_whatever_is_hidden(tmp_path: Path, said: Said, place: str) -> None:
+    url = f"sqlite:///{tmp_path}/perdure.db"
+    settings: dict[str, Any] = {
+        "plain": {"codec": Protection()},
+        "encrypted": {"codec": Protection(Encryption({"k": bytes(range(32))}))},
+        "namespace": {"codec": Protection(), "namespace": "shop"},
+    }[place]
+    async with Engine(url, workflows=[buys], **settings) as engine:
+        handle = await engine.start(buys.options(execution_id="b"), "4711-0815")
+        outcome = await handle.outcome()
+        assert isinstance(outcome, RolledBack)
+        assert outcome.undone == ["paid#1"]
+        assert said == [("pay back", "receipt", "4711-0815")]
+        assert await actions(engine, "b") == [("paid#1", "completed", 1)]
+        [entry] = [entry for entry in await engine.store.history("b") if entry.kind == "step"]
+        assert "4711" not in (entry.input or "")
 
 
 def test_what_does_not_go_together_is_refused_where_it_is_declared() -> None:
