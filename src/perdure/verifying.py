@@ -273,8 +273,9 @@ class _Replay:
                 try:
                     call.spec.decode(text)
                 except PerdureError as error:
-                    error.key = call.key
-                    return error
+                    if call.spec.kind != RECEIVE:
+                        return sequencer.unread(call, error)
+                    self._warnings.append(f"{call.key} raises {type(error).__name__} of what was sent: {error}")
         return None
 
     def _end(self, sequencer: Sequencer) -> None:

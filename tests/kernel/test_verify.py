@@ -232,7 +232,7 @@ async def test_the_code_that_wrote_it_fits_all_of_it(tmp_path: Path) -> None:
 
 def made(body: str) -> Workflow[..., Any]:
     """A workflow `w` with this body."""
-    space: dict[str, Any] = {"one": one, "interrupt": interrupt}
+    space: dict[str, Any] = {"one": one, "interrupt": interrupt, "receive": receive}
     exec(f"async def w(n: int = 1):\n    {body}", space)
     return workflow(space["w"])
 
@@ -283,6 +283,19 @@ async def test_an_answer_that_waits_and_cannot_be_read_any_more_blocks() -> None
         outcome = await engine.get("x").outcome()
         assert isinstance(outcome, Blocked)
         assert outcome.reason == str(found.error)
+
+
+async def test_a_message_that_waits_and_cannot_be_read_is_a_warning_as_its_receive_raises() -> None:
+    store, before = MemoryStore(), made("await one(n)\n    return await receive('note')")
+    async with Engine(store, workflows=[before]) as engine:
+        await (await engine.start(before.options(execution_id="x"))).outcome()
+    async with Engine(store, worker=False, workflows=[]) as engine:
+        await engine.get("x").signal("note", 7)
+    now = made("await one(n)\n    return await receive('note', schema=list[int])")
+    async with Engine(store, worker=False, workflows=[now]) as engine:
+        found = (await verified(engine))["x"]
+    assert found.fit is Fit.FITS
+    assert "receive#1 raises DecodeError of what was sent" in str(found.warnings)
 
 
 async def test_code_that_raises_behind_what_is_recorded_is_a_warning() -> None:

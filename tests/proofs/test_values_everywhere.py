@@ -1,9 +1,10 @@
-"""Ten thousand values of every kind through every place where a value may stand, over every store, with a restart.
+"""Ten thousand values of every kind over every store, with a restart; a quarter of them through every place.
 
-Each store gets `COUNT` generated values, many in one execution: as arguments of a workflow, of steps and of a child, as
-their results, as messages, as answers, as what is emitted and published. In the middle the engine is closed: what
-comes after is read from the store. A value of the same type and content arrives, or the call says by an `EncodeError`
-where in it something cannot be recorded. Types are compared by `picture`, not by the codec's own comparison.
+Each store gets `COUNT` generated values as arguments and results of steps and of workflows; and `EVERYWHERE` of them,
+many in one execution, also of a child, as messages, as answers, as what is emitted and published. In the middle the
+engine is closed: what comes after is read from the store. A value of the same type and content arrives, or the call
+says by an `EncodeError` where in it something cannot be recorded. Types are compared by `picture`, not by the codec's
+own comparison.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from perdure import EncodeError, Engine, MemoryStore, emit, interrupt, publish, receive, step, workflow
 from tests.unit.value_kinds import HINTED, Order, picture, values
 
-COUNT, MANY = 2_500, 100
+COUNT, EVERYWHERE, MANY = 10_000, 2_500, 100
 TAGS = ["dataclass", "tuple", "secret", "dict", "int", "exception", "path", "unknown", None, 5]
 LOOKALIKES = [
     look for tag in TAGS for look in ({"$": tag}, {"$": tag, "v": [1, 2], "t": "os:system"}, {"$": {"$": tag, "v": {}}})
@@ -94,11 +95,14 @@ async def carries(n: int, *given: Any) -> list[Any]:
     return list(given)
 
 
-@pytest.fixture(params=["memory", "sqlite", "file", pytest.param("postgres", marks=pytest.mark.postgres)])
+SERVERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("postgres", "mysql")]
+
+
+@pytest.fixture(params=["memory", "sqlite", "file", *SERVERS])
 def place(request: pytest.FixtureRequest, folder: Path) -> Any:
     """Where executions are kept: the same for all engines of a test."""
-    if request.param == "postgres":
-        return request.getfixturevalue("postgres_url")
+    if request.param in ("postgres", "mysql"):
+        return request.getfixturevalue(f"{request.param}_url")
     if request.param == "memory":
         return MemoryStore()
     return f"sqlite:///{folder}/perdure.db" if request.param == "sqlite" else f"file://{folder}/perdure"
@@ -106,8 +110,7 @@ def place(request: pytest.FixtureRequest, folder: Path) -> Any:
 
 async def test_all_values_arrive_everywhere_as_they_were(place: Any) -> None:
     WRONG.clear()
-    assert len(generated()) == COUNT
-    parts = range(COUNT // MANY)
+    parts = range(EVERYWHERE // MANY)
     async with Engine(place, workflows=[carries, child]) as engine:
         for n in parts:
             await engine.start(carries.options(execution_id=f"c{n}"), n, *part(n))
@@ -131,6 +134,32 @@ async def test_all_values_arrive_everywhere_as_they_were(place: Any) -> None:
     async with Engine(place, worker=False, workflows=[]) as client:
         for n in parts:
             arrived("the result of a workflow, without its code", n, await client.get(f"c{n}").result(timeout=60))
+    assert WRONG == []
+
+
+@workflow
+async def echoes(n: int, given: list[Any]) -> list[Any]:
+    arrived("the argument of a workflow", n, given)
+    back = await many(n, *given, **{f"v{k}": value for k, value in enumerate(given)})
+    await interrupt("go on?")
+    arrived("the result of a step", n, back.values())
+    return given
+
+
+async def test_ten_thousand_values_arrive_as_they_were_through_steps_workflows_and_a_restart(place: Any) -> None:
+    WRONG.clear()
+    assert len(generated()) == COUNT
+    parts = range(COUNT // MANY)
+    async with Engine(place, workflows=[echoes]) as engine:
+        for n in parts:
+            await engine.start(echoes.options(execution_id=f"e{n}"), n, part(n))
+        for n in parts:
+            await engine.get(f"e{n}").outcome(timeout=60)
+    async with Engine(place, workflows=[echoes]) as engine:
+        for n in parts:
+            await engine.answer(f"e{n}:interrupt#1", None)
+        for n in parts:
+            arrived("the result of a workflow", n, await engine.get(f"e{n}").result(timeout=60))
     assert WRONG == []
 
 
