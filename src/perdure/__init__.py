@@ -1,5 +1,7 @@
 """Perdure: durable workflows for Python, on the database you already have."""
 
+from perdure.approvals import Action, Approval, Approved, Decision, Edit, Question, Rejected, Stage
+from perdure.asking import approval
 from perdure.budget import Budget
 from perdure.bulk import Done, Stats
 from perdure.calls import (
@@ -22,6 +24,7 @@ from perdure.errors import (
     AlreadyDecidedError,
     AlreadyExistsError,
     AlreadyRollingBackError,
+    ApprovalRejectedError,
     BadBatchError,
     BudgetExceededError,
     CommitUnknownError,
@@ -61,6 +64,7 @@ from perdure.outcome import (
     RollbackFailed,
     RolledBack,
     User,
+    Voice,
     Waiting,
 )
 from perdure.protection import Protection
@@ -92,9 +96,13 @@ from perdure.views import HistoryEntry
 from perdure.workflow import Signal, Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
 
 __all__ = [
+    "Action",
     "AlreadyDecidedError",
     "AlreadyExistsError",
     "AlreadyRollingBackError",
+    "Approval",
+    "ApprovalRejectedError",
+    "Approved",
     "BadBatchError",
     "Blocked",
     "Budget",
@@ -106,8 +114,10 @@ __all__ = [
     "ConcurrentCallError",
     "CrashLoopError",
     "Current",
+    "Decision",
     "DecodeError",
     "Done",
+    "Edit",
     "EncodeError",
     "Encryption",
     "Engine",
@@ -137,7 +147,9 @@ __all__ = [
     "Progress",
     "Protection",
     "Query",
+    "Question",
     "Queue",
+    "Rejected",
     "Restarted",
     "Retry",
     "RollbackFailed",
@@ -148,6 +160,7 @@ __all__ = [
     "SchemaVersionError",
     "Secret",
     "Signal",
+    "Stage",
     "Stats",
     "Status",
     "Step",
@@ -160,10 +173,12 @@ __all__ = [
     "UnknownOutcomeError",
     "Usage",
     "User",
+    "Voice",
     "Waiting",
     "Won",
     "Workflow",
     "WrongFaceError",
+    "approval",
     "checkpoint",
     "current",
     "emit",

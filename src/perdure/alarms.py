@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure import bodies, budgets, errands
+from perdure import approvals, bodies, budgets, errands
 from perdure.journal import TIMER
 from perdure.loop import Timer
 
@@ -28,7 +28,7 @@ def wake_at(run: Run) -> int | None:
     """When the first of it is due."""
     times = [t.deadline for t in run.sequencer.timers.values() if t.deadline is not None]
     times += [call.wake for call in run.backoffs.values()]
-    times += [at for key in run.asked if (at := run.requests[key].expires_at) is not None]
+    times += [at for key in run.asked if (at := approvals.due(run.requests[key])) is not None]
     return min(times, default=None)
 
 
@@ -40,7 +40,7 @@ def arm(run: Run) -> None:
     times = [t.deadline for t in run.sequencer.timers.values() if not t.fired and t.deadline is not None]
     times += [call.wake for call in run.backoffs.values()]
     waiting = (run.requests[key] for key in run.asked)
-    times += [r.expires_at for r in waiting if r.expires_at is not None and r.status == "open"]
+    times += [at for r in waiting if r.status == "open" and (at := approvals.due(r)) is not None]
     if times:
         run.alarm = run.worker.clock.call_at(min(times), lambda: _due(run))
 
@@ -68,7 +68,7 @@ def _ring(run: Run) -> None:
             bodies.start(run, call)
     for key in list(run.asked):
         request = run.requests[key]
-        if request.expires_at is not None and request.expires_at <= now:
+        if (at := approvals.due(request)) is not None and at <= now:
             errands.expire(run.worker, run, request)
     arm(run)
     if run.purse is not None and run.purse.held:

@@ -25,6 +25,8 @@ def answer_text(request: Request, value: Any, coder: Any = None) -> str:
     """
     if request.kind in SETTLED:
         raise InvalidAnswerError(f"{request.id} is settled by `resolve`, not by an answer; nothing was changed")
+    if request.kind == "approval":
+        raise InvalidAnswerError(f"{request.id} is decided (approve, reject), not answered; nothing was changed")
     text = _fitting_text(request, value)
     check_size(text, f"the answer to {request.id}")
     if coder is not None and request.status == "open":

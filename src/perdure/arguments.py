@@ -65,7 +65,7 @@ class Arguments:
         self._parameters = tuple(self._signature.parameters.values())
         self.name: str = getattr(fn, "__qualname__", None) or repr(fn)
         self.names = tuple(p.name for p in self._parameters)
-        hints = _hints(fn)
+        hints = hints_of(fn)
         self._coders = {name: codec.coder(hints.get(name, ANY)) for name in self.names}
         self.returns = codec.coder(hints.get("return", ANY))
 
@@ -258,7 +258,7 @@ class Arguments:
         raise DecodeError(f"{self.name}(): {what}: the recorded text is damaged: expected {kind.__name__}")
 
 
-def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     """The annotations; what cannot be resolved (a name local to a function) is left out."""
     try:
         return inspect.get_annotations(fn, eval_str=True)

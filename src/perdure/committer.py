@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +133,10 @@ class Work:
         return list(found)
 
 
+def _nobody(requests: Sequence[Request]) -> None:
+    """Nobody wants to hear of it."""
+
+
 class Committer:
     """The one writer of a worker's batches."""
 
@@ -142,6 +146,7 @@ class Committer:
         self.carriers = carriers
         self.loop = asyncio.get_running_loop()
         self.lost = lost
+        self.asked: Callable[[Sequence[Request]], None] = _nobody  # is told of requests that are durable
         self.worker = 0
         self.epoch = 0
         self.dead = False
@@ -419,6 +424,8 @@ class Committer:
                 run.changed(change, verdict)
             except Exception as error:
                 run.broken(error)
+        if work.requests:
+            self.asked(work.requests)
         return None
 
     def _failed(self, work: Work, error: BaseException) -> None:

@@ -13,13 +13,11 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from perdure import bulk, schedules, starting, verifying
-from perdure.answering import answer_text, how_decided
 from perdure.checking import check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
 from perdure.codec import checksum
-from perdure.deliveries import Answer
+from perdure.deciding import Directory
 from perdure.errors import (
-    AlreadyDecidedError,
     AlreadyExistsError,
     NotFoundError,
     PerdureError,
@@ -29,14 +27,14 @@ from perdure.housekeeping import Housekeeping
 from perdure.keys import NAMESPACE_MARK, check_execution_id
 from perdure.loop import install_generator_hooks
 from perdure.outbox import Outbox
-from perdure.outcome import OpenRequest, User
+from perdure.outcome import User
+from perdure.people import People
 from perdure.protection import Protection
 from perdure.queues import Queue, check_queue
 from perdure.records import Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
-from perdure.rewinding import resolve
 from perdure.schedules import ScheduleView
 from perdure.scope import ENGINE_THREADS
 from perdure.sealing import Encryption
@@ -49,7 +47,6 @@ from perdure.stores.sealed import SealedStore
 from perdure.streams import Live
 from perdure.telemetry import Listener
 from perdure.unawaited import name_unawaited_calls
-from perdure.views import request_view
 from perdure.watch import RowReader, Watch
 from perdure.worker import FOREVER, Worker
 from perdure.workflow import Workflow
@@ -74,7 +71,7 @@ def _protection(codec: Protection | Encryption | None) -> Protection:
     return codec if isinstance(codec, Protection) else Protection(codec, hides=False)
 
 
-class Engine:
+class Engine(People):
     """Runs workflows on a store, and takes over those whose worker died.
 
     `url`: a URL (`memory://`, `sqlite:///file.db`, `postgresql://...`), a `Store`, or a database of Django's settings.
@@ -86,7 +83,8 @@ class Engine:
     `namespace`: several applications in one database see only their own executions, queues and schedules.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
-    `listeners`: are told what happens (see `Happening`). `resources`: by kind, what makes them (see `resource`).
+    `directory`: an async function that gives the `User` of a name, with roles. `listeners`: are told what happens (see
+    `Happening`). `resources`: by kind, what makes them (see `resource`).
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -108,6 +106,7 @@ class Engine:
         codec: Protection | Encryption | None = None,
         resources: Mapping[Any, Callable[[], Any]] | None = None,
         listeners: Sequence[Listener] = (),
+        directory: Directory | None = None,
         clock: Clock | None = None,
         schema: str | None = None,
         table_prefix: str = "",
@@ -143,6 +142,7 @@ class Engine:
         self._retention = None if retention is None else micros(retention)
         self._factories = dict(resources or {})
         self._listeners = tuple(listeners)
+        self.directory = directory
         self.build = build or ""
         self.live = Live()
         self._chores: Housekeeping | None = None
@@ -402,6 +402,7 @@ class Engine:
             codec=self.protection,
             clock=self.clock,
             namespace=self._namespace,
+            directory=self.directory,
         )
 
     def get(self, execution_id: str) -> Handle[Any]:
@@ -435,12 +436,6 @@ class Engine:
         if at_most is not None and at_most < 1:
             raise ValueError("at_most= must be at least 1")
         return await self.insight.count(row_query(query), at_most)
-
-    async def requests(self, execution_id: str | None = None, *, limit: int = 1000) -> Sequence[OpenRequest]:
-        """What waits for somebody, oldest first."""
-        self._check_open()
-        rows = await self.insight.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
-        return [request_view(row) for row in rows]
 
     async def _row(self, execution_id: str) -> Execution:
         self._check_open()
@@ -563,57 +558,6 @@ class Engine:
     def _look_at_schedules(self) -> None:
         if self._chores is not None:
             self._chores.look()
-
-    # Answering ----------------------------------------------------------------------------------------
-
-    async def answer(self, request_id: str, value: Any, *, by: str | User | None = None) -> OpenRequest:
-        """Answer a request. The first answer stands; an equal repeat is accepted.
-
-        Raises `InvalidAnswerError` for what does not fit (nothing is changed), `AlreadyDecidedError` after another
-        answer, an expiry or a withdrawal, `NotFoundError`.
-        """
-        self._check_open()
-        foreign = self.store is not self.insight and request_id.startswith(NAMESPACE_MARK)
-        found = [] if foreign else await self.store.requests(ids=[request_id], status=None)
-        if not found:
-            raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
-        request = found[0]
-        with self.protection.encoding():
-            text = answer_text(request, value, None if self.worker is None else self.worker.asked.get(request_id))
-        who = by if isinstance(by, User) else User(by) if by is not None else None
-        delivery = Answer(
-            request_id, text, who.id if who else None, who.via if who else None, checksum(text)
-        )  # fmt: skip
-        receipt = await self.store.deliver(delivery, self.clock.now())
-        if receipt.verdict == Verdict.GONE:
-            raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
-        decided = receipt.request or request
-        if receipt.verdict in (Verdict.DECIDED, Verdict.ENDED):
-            raise AlreadyDecidedError(how_decided(decided), execution_id=decided.execution_id, key=decided.key)
-        self._hint(decided.execution_id)
-        return request_view(decided)
-
-    async def resolve(
-        self,
-        request_id: str,
-        how: str,
-        *,
-        result: Any = None,
-        by: str | User | None = None,
-        comment: str | None = None,
-    ) -> OpenRequest:
-        """Settle what only a person can; the execution goes on with it.
-
-        An undo that failed: "done" (it is undone now), "retry". A once-only step of which nobody knows whether it
-        happened: "happened" (with its `result`), "not_done" (it is tried again). A pivot that bounded a rollback:
-        "done".
-        Raises `NotFoundError`, `InvalidAnswerError`, `AlreadyDecidedError`.
-        """
-        self._check_open()
-        who = by if isinstance(by, User) else User(by) if by is not None else None
-        request = await resolve(self.store, self.clock, request_id, how, result, who, comment)
-        self._hint(request.execution_id)
-        return request_view(request)
 
     def _hint(self, execution_id: str) -> None:
         if self.worker is not None:

@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.codec import checksum, encode_error
+from perdure import deciding
+from perdure.codec import REFUSED, checksum, encode_error
 from perdure.deliveries import Expiry, Receipt
-from perdure.errors import FramesRefusedError, LeaseLostError, PerdureError
+from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, NotFoundError, PerdureError
 from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord
 from perdure.wishes import cancel
 
@@ -43,6 +44,8 @@ def expire(worker: Worker, run: Run, request: Request) -> None:
     if request.status != "open":
         return
     request.status = "expiring"
+    if request.policy is not None:
+        return _lapse(worker, run, request)
 
     def expired(receipt: Receipt | None, error: BaseException | None) -> None:
         if receipt is not None and receipt.verdict == Verdict.GONE:
@@ -51,6 +54,31 @@ def expire(worker: Worker, run: Run, request: Request) -> None:
         return worker.refresh(run)
 
     worker.spawn(worker.deliver(Expiry(request.id)), expired)
+
+
+def _lapse(worker: Worker, run: Run, request: Request) -> None:
+    """Something is due about an approval: a reminder, others who decide, or its end."""
+
+    def lapsed(found: tuple[str | None, Request] | None, error: BaseException | None) -> None:
+        if isinstance(error, NotFoundError):
+            request.status = "open"  # it is not recorded yet
+            return run.arm()
+        if error is not None:
+            logger.error("%s: %s could not be looked after", run.id, request.id, exc_info=error)
+        elif found is not None and found[0] in ("reminded", "escalated"):
+            worker.announce([found[1]], found[0])
+        return worker.refresh(run)
+
+    act = functools.partial(deciding.lapse, worker.store, worker.clock, request.id)
+    worker.spawn(worker.insist(act), lapsed)
+
+
+def is_readable(run: Run, text: str | None) -> bool:
+    """What could not be opened is not recorded as an outcome: with the right keys it can be, later."""
+    if text is None or not text.startswith(REFUSED):
+        return True
+    run.block(DecodeError(text.removeprefix(REFUSED), execution_id=run.id))
+    return False
 
 
 def cancel_child(run: Run, execution_id: str) -> None:

@@ -10,6 +10,7 @@ PerdureError
 ├── AlreadyDecidedError      the request has its answer, which stands
 ├── InvalidAnswerError       the answer does not fit the request's schema; nothing was changed
 ├── NotApproverError         this user may not decide the request
+├── ApprovalRejectedError    a step that asks for approval was rejected, and did not run
 ├── LeaseLostError           this worker was declared dead; another one goes on
 ├── JournalMismatchError     the code asks for something else than what was recorded
 ├── UnknownOutcomeError      a once-only step began, and nobody knows how it ended
@@ -76,6 +77,10 @@ class InvalidAnswerError(PerdureError):
 
 class NotApproverError(PerdureError):
     """This user is not among those who may decide the request."""
+
+
+class ApprovalRejectedError(PerdureError):
+    """The step was rejected by those who decide about it, and did not run."""
 
 
 class LeaseLostError(PerdureError):

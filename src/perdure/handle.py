@@ -13,6 +13,7 @@ from perdure.auditing import note
 from perdure.checking import check_message_name, check_size, refused_message
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
+from perdure.deciding import seen_requests
 from perdure.deliveries import Post, Resume
 from perdure.errors import PerdureError
 from perdure.journal import PUBLISH, USAGE
@@ -22,7 +23,7 @@ from perdure.retrying import retry
 from perdure.rewinding import RollbackPlan, plan_view, planned, roll_back
 from perdure.rollback import Order
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
-from perdure.views import History, outcome_of, raise_or_value, request_view, rolled_back
+from perdure.views import History, outcome_of, raise_or_value, rolled_back
 from perdure.watch import MOVING
 from perdure.wishes import cancel, pause
 from perdure.workflow import Workflow
@@ -133,7 +134,7 @@ class Handle(Generic[R]):
             return None
         wakes = [r.wake_at for r in (row, *below) if r.wake_at is not None]
         wake = min(wakes, default=None)
-        return Waiting([request_view(r) for r in requests], None if wake is None else to_datetime(wake))
+        return Waiting(await seen_requests(self.engine.store, requests), None if wake is None else to_datetime(wake))
 
     async def requests(self) -> Sequence[OpenRequest]:
         """What it asks of the world now."""

@@ -18,10 +18,26 @@ class User:
 
 
 @dataclass(slots=True, frozen=True)
+class Voice:
+    """What somebody said of a request. `action`: None for the whole. `decision`: approved, rejected, edited."""
+
+    by: str | None
+    via: str | None
+    action: str | None
+    decision: str
+    arguments: Any
+    comment: str | None
+    digest: str | None
+    at: datetime
+
+
+@dataclass(slots=True, frozen=True)
 class OpenRequest:
     """Something that an execution asks of the world.
 
-    `status`: open, decided, expired, withdrawn. `schema`: the JSON Schema (as text) that an answer must fit.
+    `status`: open, decided, expired, withdrawn. `schema`: the JSON Schema (as text) that an answer must fit. Of an
+    approval: `actions` with the arguments as they stand, `approvers` of the stage that is decided now, the `decisions`
+    so far, and the `digest` that binds them to what is asked.
     """
 
     id: str
@@ -38,6 +54,10 @@ class OpenRequest:
     created_at: datetime
     expires_at: datetime | None
     decided_at: datetime | None
+    actions: Sequence[Any] = ()
+    approvers: Sequence[str] = ()
+    decisions: Sequence[Voice] = ()
+    digest: str | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.approvals import Approval
 from perdure.arguments import Arguments
 from perdure.clock import SECOND
 from perdure.codec import CODEC, Coder
@@ -36,6 +37,7 @@ class StepOptions:
     undo_unknown: bool = False
     undo_on_error: bool = False
     pivot: bool = False
+    approval: Approval | None = None
 
     @property
     def has_intent(self) -> bool:
@@ -125,6 +127,8 @@ def check_options(options: StepOptions) -> None:
         raise TypeError(f"undo= is a function, not {options.undo!r:.100}")
     if (options.undo_unknown or options.undo_on_error) and options.undo is None:
         raise ValueError("undo_unknown= and undo_on_error= say when undo= runs: it is missing")
+    if options.approval is not None and not isinstance(options.approval, Approval):
+        raise TypeError(f"approval= is an Approval(...), not {options.approval!r:.100}")
     if options.transactional and options.timeout is None:
         raise ValueError("a transactional step holds locks while it runs: it needs a timeout=")
 

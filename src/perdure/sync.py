@@ -22,7 +22,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
-from perdure import bulk, calls, joins, streams
+from perdure import asking, bulk, calls, joins, streams
+from perdure.approvals import Decision
 from perdure.clock import Duration
 from perdure.codec import ANY
 from perdure.context import current
@@ -43,6 +44,7 @@ from perdure.workflow import Step, SyncStep, SyncWorkflow, Workflow
 __all__ = [
     "Engine",
     "Handle",
+    "approval",
     "call",
     "current",
     "emit",
@@ -90,6 +92,12 @@ def interrupt(
     ask = calls.interrupt.__wrapped__  # type: ignore[attr-defined]
     asked = ask(message, schema=schema, details=details, assignee=assignee, expires=expires, default=default)
     return wait_for(asked, "interrupt")
+
+
+def approval(message: str, **settings: Any) -> Decision:
+    """`perdure.approval` for plain workflow functions."""
+    ask = asking.approval.__wrapped__  # type: ignore[attr-defined]
+    return cast(Decision, wait_for(ask(message, **settings), "approval"))
 
 
 def receive(name: str, timeout: Duration | None = None, *, schema: Any = ANY) -> Any:
@@ -266,6 +274,34 @@ class Engine:
     def answer(self, request_id: str, value: Any, *, by: str | User | None = None) -> OpenRequest:
         """See `perdure.Engine.answer`."""
         return self.wait(self.engine.answer(request_id, value, by=by))
+
+    def decide(self, request_id: str, decision: Any, **options: Any) -> OpenRequest:
+        """See `perdure.Engine.decide`."""
+        return self.wait(self.engine.decide(request_id, decision, **options))
+
+    def approve(self, request_id: str, **options: Any) -> OpenRequest:
+        """See `perdure.Engine.approve`."""
+        return self.wait(self.engine.approve(request_id, **options))
+
+    def reject(self, request_id: str, **options: Any) -> OpenRequest:
+        """See `perdure.Engine.reject`."""
+        return self.wait(self.engine.reject(request_id, **options))
+
+    def comment(self, request_id: str, text: str, **options: Any) -> OpenRequest:
+        """See `perdure.Engine.comment`."""
+        return self.wait(self.engine.comment(request_id, text, **options))
+
+    def claim(self, request_id: str, *, by: str | User) -> OpenRequest:
+        """See `perdure.Engine.claim`."""
+        return self.wait(self.engine.claim(request_id, by=by))
+
+    def reassign(self, request_id: str, *, to: str | User, by: str | User | None = None) -> OpenRequest:
+        """See `perdure.Engine.reassign`."""
+        return self.wait(self.engine.reassign(request_id, to=to, by=by))
+
+    def see(self, request_id: str, *, by: str | User) -> OpenRequest:
+        """See `perdure.Engine.see`."""
+        return self.wait(self.engine.see(request_id, by=by))
 
     def resolve(self, request_id: str, how: str, **options: Any) -> OpenRequest:
         """See `perdure.Engine.resolve`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from perdure.approvals import Action, asked_actions, details_text, policy_of, values
 from perdure.clock import to_datetime
 from perdure.codec import CODEC, decode_error, error_traceback
 from perdure.errors import DecodeError, EncodeError, ExecutionCancelledError, StepFailedError
@@ -21,12 +22,14 @@ from perdure.outcome import (
     Paused,
     RollbackFailed,
     RolledBack,
+    Voice,
 )
 from perdure.packing import Unpacker, is_packed
-from perdure.records import Dossier, Entry, Execution, Request, Status
+from perdure.records import DecisionRow, Dossier, Entry, Execution, Request, Status
 from perdure.redaction import redact
 from perdure.sealing import SEALED
 from perdure.tags import dump
+from perdure.votes import decision_of, stage_of, state_of, votes_of
 from perdure.workflow import Workflow
 
 
@@ -200,23 +203,66 @@ def _with(view: HistoryEntry, attempts: list[HistoryEntry]) -> HistoryEntry:
     return HistoryEntry(**{**fields, "attempts": tuple(attempts)})
 
 
-def request_view(row: Request) -> OpenRequest:
+def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
+    """A request as people see it. `dossier`: where what was said of it so far is to be seen, too."""
+    actions: list[Action] = []
+    approvers: list[str] = []
+    said = [] if dossier is None else [each for each in dossier.decisions if each.request_id == row.id]
+    if row.policy is not None:
+        actions, approvers = _asked(row, said)
     return OpenRequest(
         id=row.id,
         execution_id=row.execution_id,
         key=row.key,
         kind=row.kind,
         message=row.message,
-        details=_value(row.details),
+        details=_value(row.details if row.policy is None else details_text(row)),
         status=row.status,
         schema=row.schema,
         assignee=row.assignee,
-        answer=_value(row.answer),
+        answer=_decision(row.answer) if row.policy is not None else _value(row.answer),
         answered_by=row.answered_by,
         created_at=to_datetime(row.created_at),
         expires_at=_time(row.expires_at),
         decided_at=_time(row.decided_at),
+        actions=actions,
+        approvers=approvers,
+        decisions=[_voice(each) for each in said],
+        digest=row.digest,
     )
+
+
+def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[str]]:
+    """The actions of an approval with their arguments as they stand, and who decides now."""
+    policy = policy_of(row)
+    try:
+        asked = asked_actions(row)
+        state = state_of(policy, asked, votes_of(said, asked))
+    except DecodeError:
+        return [], policy.stages[0].approvers if policy.stages else []
+    actions = []
+    for action in asked:
+        stands = state.standing.get(action.id)
+        actions.append((action if stands is None else replace(action, arguments=json.loads(stands))).view())
+    return actions, stage_of(policy, state).approvers
+
+
+def _decision(text: str | None) -> Any:
+    try:
+        return None if text is None else decision_of(text)
+    except DecodeError:
+        return _value(text)
+
+
+def _voice(row: DecisionRow) -> Voice:
+    arguments: Any = None
+    if row.arguments is not None:
+        try:
+            arguments = values(json.loads(row.arguments))
+        except ValueError:
+            arguments = ENCRYPTED
+    at = to_datetime(row.decided_at)
+    return Voice(row.decided_by, row.decided_via, row.action_id, row.decision, arguments, row.comment, row.digest, at)
 
 
 def error_of(text: str | None) -> BaseException:

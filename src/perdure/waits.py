@@ -10,12 +10,13 @@ import functools
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from perdure import budgets, errands
+from perdure import approving, budgets, errands
+from perdure.approvals import APPROVAL
 from perdure.budget import ATTRIBUTE
 from perdure.checking import refused_message
-from perdure.codec import CODEC, REFUSED, checksum, encode_error
+from perdure.codec import CODEC, checksum, encode_error
 from perdure.deliveries import Post, Receipt
-from perdure.errors import AlreadyExistsError, DecodeError, ExecutionCancelledError
+from perdure.errors import AlreadyExistsError, ExecutionCancelledError
 from perdure.journal import INTENT, RECEIVE
 from perdure.keys import child_id, request_id
 from perdure.records import ENDED, Execution, Inbox, Message, Request, Status, Verdict
@@ -70,7 +71,7 @@ def _ask(run: Run, call: Call) -> None:
 def _answered(run: Run, call: Call, request: Request) -> None:
     run.asked.pop(call.key, None)
     if request.status == "decided":
-        if not _is_readable(run, request.answer):
+        if not errands.is_readable(run, request.answer):
             return
         run.put(call, call.spec.kind, "completed", request.answer, None)
     elif request.status == "expired" and request.default_answer is not None:
@@ -79,14 +80,6 @@ def _answered(run: Run, call: Call, request: Request) -> None:
         run.put(
             call, call.spec.kind, "failed", None, encode_error(TimeoutError(f"{call.key}: nobody answered in time"))
         )
-
-
-def _is_readable(run: Run, text: str | None) -> bool:
-    """What could not be opened is not recorded as an outcome: with the right keys it can be, later."""
-    if text is None or not text.startswith(REFUSED):
-        return True
-    run.block(DecodeError(text.removeprefix(REFUSED), execution_id=run.id))
-    return False
 
 
 # Messages -------------------------------------------------------------------------------------------------
@@ -104,7 +97,7 @@ def match_messages(run: Run) -> None:
     for call in list(run.receiving):
         for message in run.messages:
             if message.name == call.extra:
-                if not _is_readable(run, message.value):
+                if not errands.is_readable(run, message.value):
                     return
                 run.messages.remove(message)
                 run.receiving.remove(call)
@@ -241,7 +234,7 @@ def _child_known(run: Run, call: Call) -> None:
 
 def _child_ended(run: Run, call: Call, row: Execution) -> None:
     run.children.pop(row.id, None)
-    if not (_is_readable(run, row.output) and _is_readable(run, row.error)):
+    if not (errands.is_readable(run, row.output) and errands.is_readable(run, row.error)):
         return None
     if run.purse is not None:
         return budgets.charge_child(run, run.purse, call.key, row.id, functools.partial(_child_gave, run, call, row))
@@ -270,11 +263,19 @@ def refreshed(run: Run, inbox: Inbox) -> None:
     for request in inbox.requests:
         if request.generation != run.generation:
             continue
+        if request.policy is not None and not approving.is_latest(run, request):
+            continue
         run.requests[request.key] = request
         if run.purse is not None and run.purse.key == request.key and request.status == "decided":
             budgets.answered(run, run.purse)
         call = run.asked.get(request.key)
-        if call is not None and request.status != "open" and request.status != "withdrawn":
+        if call is None or request.status == "withdrawn":
+            continue
+        if request.status == "open":
+            run.arm()  # its time may be another
+        elif call.spec.kind == APPROVAL:
+            approving.decided(run, call, request)
+        else:
             _answered(run, call, request)
     known = {message.id for message in run.messages}
     fresh = [m for m in inbox.messages if m.id not in known and m.id not in run.taken]
@@ -293,7 +294,7 @@ def refreshed(run: Run, inbox: Inbox) -> None:
 def withdraw(run: Run, call: Call) -> None:
     """The code gave a wait up that had been entered."""
     kind = call.spec.kind
-    if kind == "interrupt":
+    if kind in ("interrupt", APPROVAL):
         if run.asked.pop(call.key, None) is not None:
             run.sequencer.gone.pop(call.key, None)
             run.committer.close_request(run.requests[call.key].id, run.id)
@@ -317,4 +318,11 @@ def withdrawn_before(run: Run, call: Call) -> None:
             errands.cancel_child(run, row.id)
 
 
-_ENTER: dict[str, Any] = {"interrupt": _ask, RECEIVE: _receive, "send": _send, "child": _child, "start_child": _child}
+_ENTER: dict[str, Any] = {
+    "interrupt": _ask,
+    APPROVAL: approving.enter,
+    RECEIVE: _receive,
+    "send": _send,
+    "child": _child,
+    "start_child": _child,
+}

@@ -31,7 +31,7 @@ from perdure.heartbeat import Heartbeat
 from perdure.outbox import Outbox
 from perdure.protection import Protection
 from perdure.queues import Queue
-from perdure.records import ENDED, Change, Entry, Execution, Glance, Inbox, Status, Verdict, WorkerRecord
+from perdure.records import ENDED, Change, Entry, Execution, Glance, Inbox, Request, Status, Verdict, WorkerRecord
 from perdure.resources import Resources
 from perdure.store import Store
 from perdure.streams import Live
@@ -126,6 +126,8 @@ class Worker:
         self.resources = resources or Resources({})
         self.outbox = outbox
         self.expect_tick: Callable[[int | None], None] = _nothing
+        self.tell_people: Callable[[Sequence[Request], str], None] = _nobody
+        self.committer.asked = self.announce
         self.thread = threading.get_ident()
         self.asked: dict[str, Any] = {}  # by request: what reads its answer
         self._nudged: dict[Run, None] = {}
@@ -503,6 +505,10 @@ class Worker:
         if len(self.asked) > QUESTIONS:
             del self.asked[next(iter(self.asked))]
 
+    def announce(self, requests: Sequence[Request], what: str = "asked") -> None:
+        """Something is asked of people, durably: notifiers may hear of it."""
+        self.tell_people(requests, what)
+
     # What executions ask of their worker ------------------------------------------------------------------
 
     def hint(self, execution_id: str | None) -> None:
@@ -587,3 +593,7 @@ def _raise(error: BaseException) -> None:
 
 def _nothing(when: int | None) -> None:
     """Nobody asks for it."""
+
+
+def _nobody(requests: Sequence[Request], what: str) -> None:
+    """Nobody wants to hear of it."""

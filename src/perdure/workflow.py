@@ -16,7 +16,9 @@ from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakValueDictionary
 
+from perdure.approvals import Approval
 from perdure.arguments import Arguments
+from perdure.asking import guarded, tested_arguments
 from perdure.budget import Budget
 from perdure.checking import Named, check_settings, check_version, start_options
 from perdure.clock import SECOND, Duration, micros
@@ -27,7 +29,7 @@ from perdure.queues import check_queue
 from perdure.redaction import Redact, check_redact
 from perdure.resources import wanted
 from perdure.retry import Retry
-from perdure.scope import CURRENT, Branch, Call, Scope, warn_outside
+from perdure.scope import ANSWERS, CURRENT, Branch, Call, Scope, warn_outside
 from perdure.sequencer import durable_call
 from perdure.steps import (
     TRANSACTION,
@@ -79,6 +81,8 @@ class _Step(Generic[P, R]):
     def _call(self, scope: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The durable call: a coroutine."""
         spec = self._spec or self.spec
+        if self.options_.approval is not None:
+            return guarded(spec, scope, args, kwargs)
         if scope.__class__ is Scope:
             name = spec.name
             counts = scope.counts
@@ -96,6 +100,13 @@ class _Step(Generic[P, R]):
             return durable_call(Call(sequencer, spec, key, args if plain and not kwargs else None, text))
         assert isinstance(scope, (Call, Branch))
         return scope.body.run.nested(scope, spec, args, kwargs)
+
+    def _outside(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Outside of an execution the step is an ordinary function; only unit tests have an answer to its guard."""
+        warn_outside(self.options_.name)
+        if self.options_.approval is not None and ANSWERS.get() is not None:
+            return tested_arguments(self.spec, args, kwargs)
+        return args, kwargs
 
     def _plainly(self, kwargs: Mapping[str, Any]) -> None:
         """Outside of an execution nobody fills resources."""
@@ -120,9 +131,9 @@ class Step(_Step[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         scope = CURRENT.get()
         if scope is None:
-            warn_outside(self.options_.name)
             if self._resources:
                 self._plainly(kwargs)
+            args, kwargs = self._outside(args, kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if MADE and here() is not None:
             raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
@@ -157,9 +168,9 @@ class SyncStep(_Step[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = CURRENT.get()
         if scope is None:
-            warn_outside(self.options_.name)
             if self._resources:
                 self._plainly(kwargs)
+            args, kwargs = self._outside(args, kwargs)
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         if here() is not None:
             return wait_for(self._call(scope, args, kwargs), self.name)  # type: ignore[no-any-return]
@@ -222,6 +233,7 @@ def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, A
         undo_unknown=settings.get("undo_unknown", False),
         undo_on_error=settings.get("undo_on_error", False),
         pivot=settings.get("pivot", False),
+        approval=settings.get("approval"),
     )
     check_options(options)
     if options.undo is not None:
@@ -266,6 +278,7 @@ def step(
     undo_unknown: bool = False,
     undo_on_error: bool = False,
     pivot: bool = False,
+    approval: Approval | None = None,
 ) -> _StepDecorator: ...
 def step(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a step: a unit of work with side effects, whose outcome is recorded once.
@@ -281,6 +294,8 @@ def step(function: Any = None, /, **settings: Any) -> Any:
     It is tried 5 times, or as its own `retry=` says. `undo_unknown`: it also runs, with `Unknown` for a result, where
     nobody knows whether the step happened; else a person decides. `undo_on_error`: it also runs where the step failed.
     `pivot`: the point of no return; once it is completed, only `force=True` undoes what came before.
+    `approval`: people are asked before the body enters; arguments that they edit are those that run, and where they
+    reject it `ApprovalRejectedError` is raised.
 
     >>> @step(retry=Retry(attempts=5), timeout=30.0)
     ... async def reserve(order: Order) -> str: ...
@@ -312,6 +327,7 @@ def checkpoint(
     undo_unknown: bool = False,
     undo_on_error: bool = False,
     pivot: bool = False,
+    approval: Approval | None = None,
 ) -> _StepDecorator: ...
 def checkpoint(function: Any = None, /, **settings: Any) -> Any:
     """A step whose completion is a named point to return to; `await checkpoint("name")` marks one without work."""

@@ -130,7 +130,9 @@ class SealedStore:
     def _sealed_request(self, row: Request) -> Request:
         details = self._seal(row.details, row.execution_id, row.id, "details")
         default = self._seal(row.default_answer, row.execution_id, row.id, "default_answer")
-        return replace(row, details=details, default_answer=default, checksum=checksum(details, row.schema, default))
+        total = checksum(details, row.schema, default)
+        answer = self._seal(row.answer, row.execution_id, row.id, "answer")  # of one that a rule has decided at once
+        return replace(row, details=details, default_answer=default, answer=answer, checksum=total)
 
     def _opened_request(self, row: Request) -> Request:
         return replace(

@@ -1,0 +1,378 @@
+"""People's parts in requests: deciding, commenting, claiming, handing on, seeing; and what time decides.
+
+Each is one delivery under the lock of the execution's row, refused where somebody was quicker, and then looked at
+again; so opposite decisions at the same moment, or a decision and the end of its time, come to one outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from perdure import auditing
+from perdure.answering import how_decided
+from perdure.approvals import (
+    APPROVAL,
+    APPROVE,
+    APPROVED,
+    EDITED,
+    EXPIRY,
+    REJECT,
+    REJECTED,
+    Asked,
+    Policy,
+    StageRow,
+    asked_actions,
+    due,
+    policy_of,
+)
+from perdure.clock import Clock, to_datetime
+from perdure.codec import checksum
+from perdure.deliveries import Decide
+from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotApproverError, NotFoundError, PerdureError
+from perdure.outcome import OpenRequest, User
+from perdure.records import Dossier, Request, Verdict
+from perdure.store import Insight, Store
+from perdure.views import request_view
+from perdure.votes import State, Vote, content_of, count, decision_text, is_named, parse, stage_of, state_of, votes_of
+
+Directory = Callable[[str], Awaitable[User | None]]
+"""Who somebody is, by name; None: nobody."""
+
+
+class _Settled(Exception):
+    """Nothing is left to do: the request stands as it should."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__()
+        self.request = request
+
+
+async def who_is(by: str | User | None, directory: Directory | None) -> User | None:
+    """Who does something. A name's roles, and those of a `User` without any, are the directory's to say."""
+    if by is None or (isinstance(by, User) and by.roles):
+        return by
+    if not isinstance(by, str | User):
+        raise TypeError(f"by= is a name or a User, not {by!r:.100}")
+    user = by if isinstance(by, User) else User(by)
+    known = None if directory is None else await directory(user.id)
+    return user if known is None else User(user.id, known.roles, user.via or known.via)
+
+
+async def take_part(store: Store, clock: Clock, request_id: str, part: auditing.Part) -> Request:
+    """Do something with a request; gives it as it stands then. Raises `NotFoundError`, and what `part` raises."""
+    while True:
+        try:
+            receipt = await auditing.take_part(store, clock, request_id, part)
+        except _Settled as settled:
+            return settled.request
+        request = receipt.request
+        if receipt.verdict == Verdict.OK and request is not None:
+            return request
+        if receipt.verdict == Verdict.GONE or request is None:
+            raise NotFoundError(f"there is no request {request_id} in {store.url}")
+        if receipt.verdict == Verdict.ENDED or request.status == "open":
+            raise AlreadyDecidedError(how_decided(request), execution_id=request.execution_id, key=request.key)
+        # Somebody was quicker: the part itself tells what that means.
+
+
+# Deciding -------------------------------------------------------------------------------------------------
+
+
+async def decide(
+    store: Store, clock: Clock, request_id: str, decision: Any, who: User | None, comment: str | None
+) -> Request:
+    """Somebody's decision on an approval. Gives the request as it then stands: decided, or still open.
+
+    Raises `InvalidAnswerError`, `NotApproverError`, `AlreadyDecidedError`, `NotFoundError`; then nothing is changed.
+    """
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        if request.kind != APPROVAL:
+            raise InvalidAnswerError(f"{request.id} is of kind {request.kind!r}: it is {_settled_by(request.kind)}")
+        return _vote(request, dossier, decision, who, comment, clock.now())
+
+    return await take_part(store, clock, request_id, part)
+
+
+def _settled_by(kind: str) -> str:
+    return "answered, not decided" if kind in ("input", "budget") else "settled by `resolve`"
+
+
+def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, comment: str | None, at: int) -> Decide:
+    policy, actions = policy_of(request), asked_actions(request)
+    rows = [row for row in dossier.decisions if row.request_id == request.id]
+    votes = votes_of(rows, actions)
+    state = state_of(policy, actions, votes)
+    words, reasons = parse(decision, actions, state.standing)
+    name, via = (who.id, who.via) if who is not None else (None, None)
+    whole = decision in (APPROVE, REJECT) if isinstance(decision, str) else False
+    vote = Vote(name, via, at, comment, words, reasons, whole)
+    _check_first(request, state, votes, vote)
+    _check_approver(request, policy, stage_of(policy, state), who)
+    count(state, policy, vote)
+    said = {"digest": request.digest, "stage": state.stage, "decided": state.verdict is not None}
+    event = auditing.event(
+        dossier.events,
+        request.execution_id,
+        _said(words),
+        at,
+        request_id=request.id,
+        actor=name,
+        via=via,
+        comment=comment,
+        details=said,
+    )
+    made = vote.rows(request, len(rows) + 1)
+    if state.verdict is None:
+        return Decide(request.id, len(dossier.events), "open", made, [event])
+    text = decision_text(request, actions, state, at)
+    return Decide(request.id, len(dossier.events), "decided", made, [event], text, name, via, checksum(text))
+
+
+def _said(words: dict[str, tuple[str, str | None]]) -> str:
+    """A vote in one word."""
+    kinds = {word for word, _ in words.values()}
+    if kinds == {REJECTED}:
+        return REJECTED
+    if REJECTED in kinds:
+        return "approved in part"
+    return EDITED if EDITED in kinds else APPROVED
+
+
+def _check_first(request: Request, state: State, votes: Sequence[Vote], vote: Vote) -> None:
+    """The first word of a person stands, and the first decision. Raises `AlreadyDecidedError`, or that all is said."""
+    earlier = [each for each in votes if each.by == vote.by]
+    if request.status == "open":
+        if not earlier or (vote.by is None and state.verdict is None and not state.voices):
+            return
+        if earlier[-1].words == vote.words:
+            raise _Settled(request)
+        theirs = state.voices.get(vote.by)
+        if theirs is not None and state.leading != theirs and content_of(vote, state.standing) == state.leading:
+            return  # they join what somebody else has changed since
+        raise AlreadyDecidedError(
+            f"{vote.by or 'somebody'} has already {_said(earlier[-1].words)} {request.id} at"
+            f" {to_datetime(earlier[-1].at):%Y-%m-%d %H:%M:%S} UTC; that stands",
+            execution_id=request.execution_id,
+            key=request.key,
+        )
+    if request.status == "decided" and earlier and earlier[-1].words == vote.words:
+        raise _Settled(request)
+    raise AlreadyDecidedError(how_settled(request, votes), execution_id=request.execution_id, key=request.key)
+
+
+def how_settled(request: Request, votes: Sequence[Vote]) -> str:
+    """Why an approval takes no decision any more: the first one, in words."""
+    if request.status == "decided" and votes and votes[-1].by == request.answered_by:
+        last = votes[-1]
+        comment = f" ({last.comment})" if last.comment else ""
+        when = f"{to_datetime(request.decided_at or last.at):%Y-%m-%d %H:%M:%S}"
+        return f"{request.id} was {_said(last.words)} by {last.by or 'somebody'} at {when} UTC{comment}; that stands"
+    if request.status == "expired":
+        return f"{request.id} has expired: it takes no decision any more"
+    return how_decided(request)
+
+
+def _check_approver(request: Request, policy: Policy, stage: StageRow, who: User | None) -> None:
+    name, roles = (who.id, who.roles) if who is not None else (None, ())
+    if policy.excluded is not None and name in (None, policy.excluded):
+        words = f"{policy.excluded} has asked for it" if name else "it is not for whoever asked: say who decides, by="
+        raise NotApproverError(f"{request.id}: {words}; nothing was changed", execution_id=request.execution_id)
+    if is_named(stage, name, roles):
+        return
+    who_may = ", ".join(stage.approvers) or "anybody who gives a name"
+    raise NotApproverError(
+        f"{name or 'nobody named'} is not among those who decide {request.id} now: {who_may}; nothing was changed",
+        execution_id=request.execution_id,
+        key=request.key,
+    )
+
+
+# Besides --------------------------------------------------------------------------------------------------
+
+
+async def comment_on(store: Store, clock: Clock, request_id: str, text: str, who: User | None) -> Request:
+    """Say something about an open request."""
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        _check_open(request)
+        return _noted(request, dossier, clock, "commented", who, comment=text)
+
+    return await take_part(store, clock, request_id, part)
+
+
+async def see(store: Store, clock: Clock, request_id: str, who: User) -> Request:
+    """Record that somebody has seen an open request; once for each person."""
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        seen = any(e.what == "seen" and e.request_id == request.id and e.actor == who.id for e in dossier.events)
+        if seen or request.status != "open":
+            raise _Settled(request)
+        return _noted(request, dossier, clock, "seen", who)
+
+    return await take_part(store, clock, request_id, part)
+
+
+async def claim(store: Store, clock: Clock, request_id: str, who: User) -> Request:
+    """Say that one looks after a request. Whoever may decide it still may."""
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        _check_open(request)
+        if request.assignee == who.id:
+            raise _Settled(request)
+        _check_stage(request, dossier, who)
+        if any(event.what == "claimed" and event.request_id == request.id for event in dossier.events):
+            raise PerdureError(
+                f"{request.id} is {request.assignee}'s: it can be handed on (reassign)",
+                execution_id=request.execution_id,
+            )
+        return _noted(request, dossier, clock, "claimed", who, assignee=who.id)
+
+    return await take_part(store, clock, request_id, part)
+
+
+async def reassign(store: Store, clock: Clock, request_id: str, to: str, who: User | None) -> Request:
+    """Hand a request on: `to` looks after it, and decides in the place of whoever hands it on."""
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        _check_open(request)
+        state = _check_stage(request, dossier, who)
+        policy = None
+        if state is not None:
+            made = policy_of(request)
+            stage = stage_of(made, state)
+            if stage.approvers:
+                kept = [name for name in stage.approvers if who is None or name != who.id]
+                stage.approvers = kept if to in kept else [*kept, to]
+                policy = made.text()
+        return _noted(request, dossier, clock, "reassigned", who, assignee=to, policy=policy, details={"to": to})
+
+    return await take_part(store, clock, request_id, part)
+
+
+def _check_open(request: Request) -> None:
+    if request.status != "open":
+        raise AlreadyDecidedError(how_decided(request), execution_id=request.execution_id, key=request.key)
+
+
+def _check_stage(request: Request, dossier: Dossier, who: User | None) -> State | None:
+    """How an approval stands; raises `NotApproverError` for whom it does not concern now."""
+    if request.kind != APPROVAL:
+        return None
+    policy, actions = policy_of(request), asked_actions(request)
+    rows = [row for row in dossier.decisions if row.request_id == request.id]
+    state = state_of(policy, actions, votes_of(rows, actions))
+    _check_approver(request, policy, stage_of(policy, state), who)
+    return state
+
+
+def _noted(
+    request: Request,
+    dossier: Dossier,
+    clock: Clock,
+    what: str,
+    who: User | None,
+    *,
+    comment: str | None = None,
+    details: Any = None,
+    assignee: str | None = None,
+    policy: str | None = None,
+    expires_at: int | None = None,
+) -> Decide:
+    """What leaves a request open, and is noted."""
+    event = auditing.event(
+        dossier.events,
+        request.execution_id,
+        what,
+        clock.now(),
+        request_id=request.id,
+        actor=who.id if who is not None else None,
+        via=who.via if who is not None else None,
+        comment=comment,
+        details=details,
+    )
+    return Decide(
+        request.id,
+        len(dossier.events),
+        "open",
+        events=[event],
+        assignee=assignee,
+        policy=policy,
+        expires_at=expires_at,
+    )
+
+
+# Time -----------------------------------------------------------------------------------------------------
+
+_TIME = User(EXPIRY)
+
+
+async def lapse(store: Store, clock: Clock, request_id: str) -> tuple[str | None, Request]:
+    """Do what is due about an open approval. Gives what that was (reminded, escalated, expired), if anything."""
+    what: str | None = None
+
+    def part(request: Request, dossier: Dossier) -> Decide:
+        nonlocal what
+        what = None
+        at = due(request)
+        if request.status != "open" or at is None or at > clock.now():
+            raise _Settled(request)
+        policy = policy_of(request)
+        if request.expires_at is None or request.expires_at > clock.now():
+            what = "reminded"
+            assert policy.reminders is not None
+            policy.reminded = (clock.now() - request.created_at) // policy.reminders
+            return _noted(request, dossier, clock, what, None, policy=policy.text(), details={"n": policy.reminded})
+        if policy.on_expiry == "escalate" and not policy.escalated:
+            what = "escalated"
+            return _escalate(request, dossier, clock, policy)
+        what = "expired"
+        return _expire(request, dossier, policy, clock.now())
+
+    request = await take_part(store, clock, request_id, part)
+    return what, request
+
+
+def _escalate(request: Request, dossier: Dossier, clock: Clock, policy: Policy) -> Decide:
+    """Others decide from now on, in a new term. What was approved before counts."""
+    actions = asked_actions(request)
+    rows = [row for row in dossier.decisions if row.request_id == request.id]
+    stage = stage_of(policy, state_of(policy, actions, votes_of(rows, actions)))
+    stage.approvers, policy.escalated = list(policy.escalate_to), True
+    until = clock.now() + (policy.term or 0)
+    to = {"to": policy.escalate_to}
+    return _noted(request, dossier, clock, "escalated", None, policy=policy.text(), expires_at=until, details=to)
+
+
+def _expire(request: Request, dossier: Dossier, policy: Policy, at: int) -> Decide:
+    """The rule decides. With "raise" there is no decision."""
+    event = auditing.event(
+        dossier.events, request.execution_id, "expired", at, request_id=request.id, details={"rule": policy.on_expiry}
+    )
+    known = len(dossier.events)
+    if policy.on_expiry == "raise":
+        return Decide(request.id, known, "expired", events=[event])
+    actions = asked_actions(request)
+    rows = [row for row in dossier.decisions if row.request_id == request.id]
+    vote, text = decided_by(request, actions, policy.on_expiry == "approve", EXPIRY, at)
+    made = vote.rows(request, len(rows) + 1)
+    return Decide(request.id, known, "expired", made, [event], text, EXPIRY, None, checksum(text))
+
+
+def decided_by(request: Request, actions: Sequence[Asked], approves: bool, name: str, at: int) -> tuple[Vote, str]:
+    """A decision that no person made, on the whole: as a vote, and as the request's answer."""
+    words, reasons = parse(APPROVE if approves else REJECT, actions, {})
+    vote = Vote(name, None, at, None, words, reasons)
+    state = state_of(Policy([StageRow()]), actions, [vote])
+    return vote, decision_text(request, actions, state, at)
+
+
+# The inbox ------------------------------------------------------------------------------------------------
+
+
+async def seen_requests(insight: Insight, rows: Sequence[Request]) -> list[OpenRequest]:
+    """Requests as people see them, with the decisions so far."""
+    ids = {row.execution_id for row in rows if row.kind == APPROVAL}
+    dossiers = await insight.dossiers(sorted(ids)) if ids else {}
+    return [request_view(row, dossiers.get(row.execution_id)) for row in rows]
