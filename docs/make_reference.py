@@ -34,10 +34,11 @@ GROUPS = {
         "workflow step checkpoint Retry Budget resource transaction current Current now uuid4 random patched"
     ),
     "Waiting, messages, children": "sleep interrupt receive send restart start_child Child gather race Won",
+    "Asking people": "approval Approval Action Stage Question Edit Decision Approved Rejected",
     "Telling the world": "emit publish progress usage set_attributes Event Restarted Progress Usage",
     "Running": "Engine Signal Handle Queue Query Page Outgoing Status HistoryEntry ScheduleView Done Stats MemoryStore",
     "Listening": "Happening",
-    "Outcomes": "Completed Failed Waiting Paused Cancelled Blocked OpenRequest User",
+    "Outcomes": "Completed Failed Waiting Paused Cancelled Blocked OpenRequest Voice User",
     "Values and secrets": "register Secret Encryption generate_key Protection",
     "What the decorators give": "Workflow SyncWorkflow Step SyncStep",
 }

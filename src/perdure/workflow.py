@@ -104,9 +104,8 @@ class _Step(Generic[P, R]):
     def _outside(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Outside of an execution the step is an ordinary function; only unit tests have an answer to its guard."""
         warn_outside(self.options_.name)
-        if self.options_.approval is not None and ANSWERS.get() is not None:
-            return tested_arguments(self.spec, args, kwargs)
-        return args, kwargs
+        tested = self.options_.approval is not None and ANSWERS.get() is not None
+        return tested_arguments(self.spec, args, kwargs) if tested else (args, kwargs)
 
     def _plainly(self, kwargs: Mapping[str, Any]) -> None:
         """Outside of an execution nobody fills resources."""
@@ -294,8 +293,7 @@ def step(function: Any = None, /, **settings: Any) -> Any:
     It is tried 5 times, or as its own `retry=` says. `undo_unknown`: it also runs, with `Unknown` for a result, where
     nobody knows whether the step happened; else a person decides. `undo_on_error`: it also runs where the step failed.
     `pivot`: the point of no return; once it is completed, only `force=True` undoes what came before.
-    `approval`: people are asked before the body enters; arguments that they edit are those that run, and where they
-    reject it `ApprovalRejectedError` is raised.
+    `approval`: people are asked first; arguments that they edit are what runs; `ApprovalRejectedError` if they refuse.
 
     >>> @step(retry=Retry(attempts=5), timeout=30.0)
     ... async def reserve(order: Order) -> str: ...
