@@ -78,6 +78,7 @@ from perdure.schedules import ScheduleView
 from perdure.sealing import Encryption, generate_key
 from perdure.search import Query
 from perdure.secrets import Secret
+from perdure.state import AttemptError, Branch, Place, Position, State
 from perdure.stores.memory import MemoryStore
 from perdure.streams import (
     Event,
@@ -100,11 +101,13 @@ __all__ = [
     "AlreadyDecidedError",
     "AlreadyExistsError",
     "AlreadyRollingBackError",
+    "AttemptError",
     "Approval",
     "ApprovalRejectedError",
     "Approved",
     "BadBatchError",
     "Blocked",
+    "Branch",
     "Budget",
     "BudgetExceededError",
     "Cancelled",
@@ -143,7 +146,9 @@ __all__ = [
     "Page",
     "Paused",
     "PerdureError",
+    "Place",
     "PlannedUndo",
+    "Position",
     "Progress",
     "Protection",
     "Query",
@@ -161,6 +166,7 @@ __all__ = [
     "Secret",
     "Signal",
     "Stage",
+    "State",
     "Stats",
     "Status",
     "Step",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from perdure import bodies, errands, rolling
+from perdure.capturing import picture
 from perdure.codec import checksum, encode_error
 from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError, TooLargeError
 from perdure.journal import CUT, LIFE, STARTED_AGAIN
@@ -72,6 +73,7 @@ def fail(run: Run, error: BaseException) -> None:
     """The execution failed: its children are cancelled, then its end is recorded."""
     if isinstance(error, bodies.FATAL):
         return run.worker.give_up(run, error)
+    picture(run, "failure", error=error)
     text = encode_error(error)
     if run.sequencer.redaction is not None:
         text = run.sequencer.redaction.error(text, counts=True)
@@ -220,6 +222,7 @@ def change(
         run.ended = True
     else:
         run.parking = True
+        picture(run, "wait")
     wanted = Change(
         execution_id=run.id,
         fence=run.fence,

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from perdure import bulk, schedules, starting, verifying
+from perdure.capturing import ALL, check_capture
 from perdure.checking import check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
 from perdure.codec import checksum
@@ -82,6 +83,7 @@ class Engine(People):
     `lease`: seconds a worker lives without a heartbeat. `poll`: seconds between looks. `build`: names a deploy.
     `namespace`: several applications in one database see only their own executions, queues and schedules.
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
+    `capture`: what is recorded of variables, to be looked at: "all", "names" (and types), "off"; a workflow's own wins.
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
     `directory`: an async function that gives the `User` of a name, with roles. `listeners`: are told what happens (see
     `Happening`). `resources`: by kind, what makes them (see `resource`).
@@ -104,6 +106,7 @@ class Engine(People):
         retention: Duration | None = None,
         namespace: str = DEFAULT,
         codec: Protection | Encryption | None = None,
+        capture: str = "all",
         resources: Mapping[Any, Callable[[], Any]] | None = None,
         listeners: Sequence[Listener] = (),
         directory: Directory | None = None,
@@ -139,6 +142,7 @@ class Engine(People):
         self._lease = lease
         self._poll = poll
         self._given_build = build
+        self.capture = check_capture(capture) or ALL
         self._retention = None if retention is None else micros(retention)
         self._factories = dict(resources or {})
         self._listeners = tuple(listeners)
@@ -186,6 +190,7 @@ class Engine(People):
                     left=self.watch.left,
                     live=self.live,
                     protection=self.protection,
+                    capture=self.capture,
                     resources=Resources(self._factories),
                     listeners=self._listeners,
                     outbox=self._outbox,
@@ -400,6 +405,7 @@ class Engine(People):
             workflows=self._given,
             build=self._given_build,
             codec=self.protection,
+            capture=self.capture,
             clock=self.clock,
             namespace=self._namespace,
             directory=self.directory,

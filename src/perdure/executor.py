@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from perdure import alarms, beginnings, bodies, budgets, endings, errands, streams, transactional, waits
+from perdure.capturing import Album, picture
 from perdure.codec import checksum, decode_error, encode_error
 from perdure.errors import LeaseLostError, PerdureError
-from perdure.journal import ATTEMPT, INTENT, RECEIVE, RESTART, ROLLBACK, Journal, forget_failures
+from perdure.journal import ATTEMPT, CHECKPOINT, INTENT, RECEIVE, RESTART, ROLLBACK, Journal, forget_failures
 from perdure.loop import Timer
 from perdure.nested import nested
 from perdure.packing import BASE_LEAST, pack_pair
@@ -44,6 +45,7 @@ class Run:
     __slots__ = (
         "abandoned",
         "alarm",
+        "album",
         "asked",
         "backoffs",
         "bodies",
@@ -112,6 +114,7 @@ class Run:
         self.backoffs: dict[str, Call] = {}
         self.forgiven: dict[str, int] = {}
         self.purse: budgets.Purse | None = None
+        self.album: Album | None = None
         self.requests: dict[str, Request] = {}
         self.asked: dict[str, Call] = {}
         self.messages: list[Message] = []
@@ -217,6 +220,8 @@ class Run:
             self.flush()
         self.seq = seq = self.seq + 1
         self.flying += 1
+        if kind == CHECKPOINT and call.outermost is None:
+            picture(self, "checkpoint", call.spec.name)
         text = call.input if kind != ATTEMPT else None
         if self.sequencer.redaction is not None:
             text, error = bodies.hide(self.sequencer.redaction, call, kind, text, error)

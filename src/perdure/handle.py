@@ -16,12 +16,14 @@ from perdure.codec import CODEC, checksum
 from perdure.deciding import seen_requests
 from perdure.deliveries import Post, Resume
 from perdure.errors import PerdureError
+from perdure.inspecting import inspect
 from perdure.journal import PUBLISH, USAGE
 from perdure.outcome import Cancelled, OpenRequest, Outcome, RollbackFailed, RolledBack, User, Waiting
 from perdure.records import ENDED, Execution, Message, Status, Verdict
 from perdure.retrying import retry
 from perdure.rewinding import RollbackPlan, plan_view, planned, roll_back
 from perdure.rollback import Order
+from perdure.state import State
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
 from perdure.views import History, outcome_of, raise_or_value, rolled_back
 from perdure.watch import MOVING
@@ -145,6 +147,19 @@ class Handle(Generic[R]):
         """Its journal: a list with one entry a durable call, with its intent and failed attempts inside."""
         row = await self.engine._row(self.id)
         return views.history(row, await self.engine.store.history(self.id))
+
+    async def inspect(self, at: str | int | None = None) -> State:
+        """Its complete state: variables, position, attempts, errors, requests, decisions, usage, metadata.
+
+        `at`: behind an earlier entry: a checkpoint's name (its latest), a key (`pack#2`), an entry's number. Where the
+        workflow's code is at hand, its journal is replayed on it up to there, which changes nothing; else variables
+        and position are those of the latest snapshot (`State.source` and `.of` say which). Variables are for display:
+        JSON, cut, without secrets. Raises `PerdureError` for an `at` that is not there, `DecodeError` for a damaged
+        snapshot.
+        """
+        engine = self.engine
+        row = await engine._row(self.id)
+        return await inspect(engine.store, self.id, at, self._known(row), engine.protection, engine.capture)
 
     async def signal(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,17 +20,31 @@ _STANDARD = os.path.dirname(_ASYNCIO.rstrip(os.sep)) + os.sep
 _CONTEXTLIB = os.path.join(os.path.dirname(_ASYNCIO.rstrip(os.sep)), "contextlib.py")
 
 
-def _frames(awaitable: Any) -> Iterator[Any]:
-    """The frames of an awaitable, outermost first, as far as the interpreter shows them."""
+_HOLDERS = frozenset({"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"})
+"""What stands between a frame and the one that it awaits, and does not say which that is."""
+
+
+def frames_of(awaitable: Any) -> Iterator[Any]:
+    """The frames of an awaitable, outermost first, as far as the interpreter shows them. Runs no code of the user's."""
     while awaitable is not None:
-        for frame_name, next_name in (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await")):
-            frame = getattr(awaitable, frame_name, None)
-            if frame is not None:
-                yield frame
-                awaitable = getattr(awaitable, next_name, None)
-                break
+        kind: Any = type(awaitable)
+        frame: Any = None
+        if kind is CoroutineType:
+            frame, awaitable = awaitable.cr_frame, awaitable.cr_await
+        elif kind is AsyncGeneratorType:
+            frame, awaitable = awaitable.ag_frame, awaitable.ag_await
+        elif kind is GeneratorType:
+            frame, awaitable = awaitable.gi_frame, awaitable.gi_yieldfrom
+        elif kind.__name__ in _HOLDERS:  # the collector is told what these hold
+            awaitable = next((each for each in gc.get_referents(awaitable) if _leads_on(type(each))), None)
         else:
             return
+        if frame is not None:
+            yield frame
+
+
+def _leads_on(kind: Any) -> bool:
+    return kind in (AsyncGeneratorType, CoroutineType) or kind.__name__ in _HOLDERS
 
 
 def is_users(path: str) -> bool:
@@ -39,7 +55,7 @@ def is_users(path: str) -> bool:
 def _locate(task: WorkflowTask) -> tuple[str, str | None]:
     """(file:line of the innermost frame of the user's, key of the durable call it awaits)."""
     place, key = "an unknown place", None
-    for frame in _frames(task.get_coro()):
+    for frame in frames_of(task.get_coro()):
         code = frame.f_code
         if is_users(code.co_filename):
             place = f"{code.co_filename}:{frame.f_lineno}"
@@ -53,12 +69,19 @@ def _locate(task: WorkflowTask) -> tuple[str, str | None]:
 
 def _in_thread(baton: Any) -> str | None:
     """`file:line` of the innermost frame of the user's in a workflow's thread."""
-    frame = sys._current_frames().get(baton.thread.ident) if baton is not None else None
+    frames = frames_in_thread(baton)
+    return f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else None
+
+
+def frames_in_thread(baton: Any) -> list[Any]:
+    """The user's frames in a workflow's thread, outermost first."""
+    frame: Any = sys._current_frames().get(baton.thread.ident) if baton is not None else None
+    found = []
     while frame is not None:
         if is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_STANDARD):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            found.append(frame)
         frame = frame.f_back
-    return None
+    return found[::-1]
 
 
 def place_of(task: WorkflowTask) -> str:

@@ -55,8 +55,10 @@ class Protection:
 
     def redaction(self, more: Redact | None) -> Redaction | None:
         """What an execution hides whose workflow has `redact=more`: a function, or further names. None: nothing."""
-        if not self.hides and more is None:
-            return None
+        return self.hiding(more) if self.hides or more is not None else None
+
+    def hiding(self, more: Redact | None) -> Redaction:
+        """What is hidden of an execution's variables, whatever else is shown."""
         names, functions = set(self.names), [] if self.redact is None else [self.redact]
         if callable(more):
             functions.append(more)

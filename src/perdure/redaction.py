@@ -152,6 +152,14 @@ class Redaction:
                 tree[name] = self._worded(self._ask(name, tree[name]))
         return json.dumps(tree, separators=(",", ":"))
 
+    def hides(self, name: str) -> bool:
+        """Is what has this name hidden, whatever it is?"""
+        return _is_secret(name, self._names)
+
+    def asked(self, name: str, value: Any) -> Any:
+        """What the functions show of a member (JSON)."""
+        return self._ask(name, value) if self._functions else value
+
     def _worded(self, tree: Any) -> Any:
         if isinstance(tree, str):
             return self.words(tree)

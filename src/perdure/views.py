@@ -37,7 +37,7 @@ def _time(when: int | None) -> datetime | None:
     return None if when is None else to_datetime(when)
 
 
-def _value(text: str | None) -> Any:
+def value_of(text: str | None) -> Any:
     """A recorded value for display: what cannot be read is shown as its text."""
     if text is None:
         return None
@@ -72,9 +72,9 @@ class Recorded:
     def value(self) -> Any:
         """The value; what cannot be read is shown as its text."""
         if self.unpacker is None or not is_packed(self.text):
-            return _value(self.text)
+            return value_of(self.text)
         try:
-            return _value(self.unpacker.text(self.seq, self.column))
+            return value_of(self.unpacker.text(self.seq, self.column))
         except DecodeError as error:
             return f"({error})"
 
@@ -113,7 +113,7 @@ class HistoryEntry:
         return self.recorded_output.value()
 
 
-def _error(text: str | None) -> tuple[str | None, str | None]:
+def told_error(text: str | None) -> tuple[str | None, str | None]:
     """A recorded error in words, and its traceback; what cannot be read says so."""
     if text is None:
         return None, None
@@ -127,7 +127,7 @@ def _error(text: str | None) -> tuple[str | None, str | None]:
 
 
 def _entry(entry: Entry, unpacker: Unpacker | None = None) -> HistoryEntry:
-    error, traceback = _error(entry.error)
+    error, traceback = told_error(entry.error)
     return HistoryEntry(
         seq=entry.seq,
         key=entry.key,
@@ -216,11 +216,11 @@ def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
         key=row.key,
         kind=row.kind,
         message=row.message,
-        details=_value(row.details if row.policy is None else details_text(row)),
+        details=value_of(row.details if row.policy is None else details_text(row)),
         status=row.status,
         schema=row.schema,
         assignee=row.assignee,
-        answer=_decision(row.answer) if row.policy is not None else _value(row.answer),
+        answer=_decision(row.answer) if row.policy is not None else value_of(row.answer),
         answered_by=row.answered_by,
         created_at=to_datetime(row.created_at),
         expires_at=_time(row.expires_at),
@@ -251,7 +251,7 @@ def _decision(text: str | None) -> Any:
     try:
         return None if text is None else decision_of(text)
     except DecodeError:
-        return _value(text)
+        return value_of(text)
 
 
 def _voice(row: DecisionRow) -> Voice:

@@ -81,6 +81,7 @@ class Worker:
         left: Callable[[str, Change | None], None],
         live: Live,
         protection: Protection | None = None,
+        capture: str = "all",
         resources: Resources | None = None,
         listeners: Sequence[Listener] = (),
         outbox: Outbox | None = None,
@@ -120,6 +121,7 @@ class Worker:
         self.live = live
         self.protection = protection or Protection(hides=False)
         self.secrets = self.protection.encryption is not None
+        self.capture = capture
         self.capacity = Capacity(getattr(store, "most_bytes", None), sealed=self.secrets)
         self.listeners = tuple(listeners)
         self.namespace: str = getattr(store, "prefix", "")

@@ -20,6 +20,7 @@ from perdure.approvals import Approval
 from perdure.arguments import Arguments
 from perdure.asking import guarded, tested_arguments
 from perdure.budget import Budget
+from perdure.capturing import check_capture
 from perdure.checking import Named, check_settings, check_version, start_options
 from perdure.clock import SECOND, Duration, micros
 from perdure.codec import CODEC
@@ -211,7 +212,9 @@ UNDOABLE: WeakValueDictionary[str, _Step[..., Any]] = WeakValueDictionary()
 """Steps that have an undo, by where they are found: for those whose body was not entered by this process."""
 
 STEP_SETTINGS = frozenset({f.name for f in fields(StepOptions)} - {"kind"})
-WORKFLOW_SETTINGS = ("name", "version", "on_change", "queue", "timeout", "budget", "redact", "rollback_on_failure")
+WORKFLOW_SETTINGS = (
+    *("name", "version", "on_change", "queue", "timeout", "budget", "redact", "rollback_on_failure", "capture"),
+)
 
 
 def _make_step(function: Callable[..., Any], kind: str, settings: Mapping[str, Any]) -> Any:
@@ -359,6 +362,7 @@ class WorkflowOptions:
     redact: Redact | None = None
     connection: Any = None
     rollback_on_failure: bool = False
+    capture: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -555,6 +559,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         budget=settings.get("budget"),
         redact=check_redact(settings.get("redact")),
         rollback_on_failure=settings.get("rollback_on_failure", False),
+        capture=check_capture(settings.get("capture")),
     )
     check_name(options.name)
     if options.on_change not in ("strict", "exact"):
@@ -580,6 +585,7 @@ def workflow(
     budget: Budget | None = None,
     redact: Redact | None = None,
     rollback_on_failure: bool = False,
+    capture: str | None = None,
 ) -> _WorkflowDecorator: ...
 def workflow(function: Any = None, /, **settings: Any) -> Any:
     """Mark a function as a durable workflow: an `async def`, or a plain one that calls what is in `perdure.sync`.
@@ -595,6 +601,7 @@ def workflow(function: Any = None, /, **settings: Any) -> Any:
     password, token, key and their kin), or a function `redact(name, value)` that gives what is shown: so are the inputs
     of its steps, the errors of attempts that did not count, tracebacks and its log recorded. What replay needs (its own
     input, outcomes, answers) is never hidden. `rollback_on_failure`: where it fails, the undos of what it did run, last
-    first, and it ends `rolled_back`; it is never `failed`.
+    first, and it ends `rolled_back`; it is never `failed`. `capture`: what is recorded of its variables, to be looked
+    at: "all", "names" (and types), "off"; None: as the engine says.
     """
     return _WorkflowDecorator(settings) if function is None else _make_workflow(function, settings)
