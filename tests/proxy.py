@@ -19,6 +19,7 @@ class Cut(Enum):
 
     BEFORE = "the server never gets it"
     AFTER = "the server gets it and answers; the answer is lost"
+    LATE = "the server gets it when it is released, long after the client is gone"
 
 
 class Proxy:
@@ -31,6 +32,8 @@ class Proxy:
         self.marker = b""
         self.kin = b""  # if set: only connections over which this was sent before, as that of prepared commits
         self.attempts = 0
+        self._late = asyncio.Event()
+        self._held: list[asyncio.Event] = []
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
 
@@ -67,7 +70,7 @@ class Proxy:
                 server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
                 ends.append(to_server)
                 mute = asyncio.Event()
-                halves.append(asyncio.create_task(self._forth(client, to_server, mute)))
+                halves.append(asyncio.create_task(self._forth(client, to_client, to_server, mute)))
                 halves.append(asyncio.create_task(_back(server, to_client, mute)))
                 await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -77,7 +80,13 @@ class Proxy:
                     half.cancel()
                 await asyncio.gather(*halves, return_exceptions=True)
 
-    async def _forth(self, client: asyncio.StreamReader, to_server: asyncio.StreamWriter, mute: asyncio.Event) -> None:
+    async def _forth(
+        self,
+        client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+        to_server: asyncio.StreamWriter,
+        mute: asyncio.Event,
+    ) -> None:
         is_kin = False
         while data := await client.read(65536):
             cut = None
@@ -88,8 +97,29 @@ class Proxy:
                 return
             if cut is Cut.AFTER:
                 mute.set()
+            if cut is Cut.LATE:
+                to_client.transport.abort()
+                mute.set()
+                return await self._hold(data, to_server)
             to_server.write(data)
             await to_server.drain()
+
+    async def _hold(self, data: bytes, to_server: asyncio.StreamWriter) -> None:
+        over = asyncio.Event()
+        self._held.append(over)
+        try:
+            await self._late.wait()
+            to_server.write(data)
+            await to_server.drain()
+            await asyncio.Event().wait()  # the link ends with the server's answer
+        finally:
+            over.set()
+
+    async def release(self) -> None:
+        """Let the server have what was held back, if it still listens, and wait for its answer."""
+        self._late.set()
+        for over in self._held:
+            await over.wait()
 
 
 async def _back(server: asyncio.StreamReader, to_client: asyncio.StreamWriter, mute: asyncio.Event) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import pytest
 
 from perdure.deliveries import Answer, Post, Settle
 from perdure.deliveries import Cut as CutOff
-from perdure.errors import CommitUnknownError
+from perdure.errors import CommitUnknownError, StoreUnavailableError
 from perdure.records import Batch, Limit, Query, Status, Verdict, Verdicts
 from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
@@ -387,7 +389,8 @@ async def cut_and_settle(proxy: Proxy, store: PostgresStore, shape: str, cut: Cu
         await store.commit(batch)
     assert proxy.cut is None
     settled = await store.settle(batch)
-    if cut is Cut.BEFORE:
+    await proxy.release()
+    if cut is not Cut.AFTER:
         assert settled is None
         settled = await store.commit(batch)
     assert settled is not None
@@ -407,7 +410,7 @@ async def test_settle_tells_whether_a_commit_was_recorded(
         await cut_and_settle(proxy, store, shape, cut, b"COMMIT;" if shape == "in two" else b"")
 
 
-@pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
+@pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.AFTER], ids=lambda cut: cut.name.lower())
 async def test_settle_tells_it_behind_a_pooler_too(
     postgres_server: PostgresServer, postgres_url: str, cut: Cut
 ) -> None:
@@ -415,24 +418,41 @@ async def test_settle_tells_it_behind_a_pooler_too(
         await cut_and_settle(proxy, store, "everything", cut, b"COMMIT;")
 
 
-async def test_settle_waits_for_a_commit_that_is_still_running(
-    postgres_server: PostgresServer, postgres_url: str
-) -> None:
+async def test_settle_ends_a_commit_that_is_still_running(postgres_server: PostgresServer, postgres_url: str) -> None:
     async with behind_proxy(postgres_server, postgres_url) as (proxy, store):
         scene = await three_running(store)
         batch = mixed_batch(scene, asks=True)
         async with party(postgres_url) as other:
             await other.run("lock_family", scene.id("e1"))
             commit = asyncio.ensure_future(store.commit(batch))
-            committing = await other.waiter()
+            await other.waiter()
             await proxy.sever()
             with pytest.raises(CommitUnknownError):
                 await commit
-            settle = asyncio.ensure_future(store.settle(batch))
-            await other.waiter(of=committing)
-            assert not settle.done()
-        assert await settle == Verdicts(True, [], [Verdict.OK, Verdict.OK, Verdict.OK])
+            assert await store.settle(batch) is None
+        assert await store.commit(batch) == Verdicts(True, [], [Verdict.OK, Verdict.OK, Verdict.OK])
         assert await recorded(scene) == {"e0", "e1", "e2"}
+
+
+async def test_nothing_is_said_of_a_commit_whose_session_may_read_it_yet(store: PostgresStore) -> None:
+    scene = await three_running(store)
+    batch = scene.batch(entries=[scene.entry("e0", 1)])
+    connection = await store._commits.ready()
+    process = connection.get_server_pid()
+    os.kill(process, signal.SIGSTOP)
+    try:
+        commit = asyncio.ensure_future(store.commit(batch))
+        await asyncio.sleep(0)  # it is sent, and lies there
+        connection.terminate()
+        with pytest.raises(CommitUnknownError):
+            await commit
+        with pytest.raises(StoreUnavailableError, match="does not end"):
+            await store.settle(batch)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert await store.settle(batch) is None
+    assert (await store.commit(batch)).alive
+    assert await scene.seqs("e0") == [1]
 
 
 async def test_settle_knows_a_release_that_another_worker_has_built_upon(store: PostgresStore) -> None:

@@ -261,6 +261,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         async with self._turn:
             session = await self._commits.ready()
             try:
+                await self._commits.end_others()
                 return await past_deadlocks(lambda: read_back(session, batch))
             except DRIVER_ERRORS as error:
                 self._commits.drop()

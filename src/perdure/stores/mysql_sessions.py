@@ -28,6 +28,11 @@ from perdure.stores.sockets import keep_alive, local_port
 
 Value = TypeVar("Value")
 
+END_SECONDS = 1.0
+"""How long is waited at once for the end of a session that was given up."""
+
+END_PAUSE = 0.02
+NO_THREAD = 1094
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
 DEADLOCKS = 10  # in a row, until the caller hears of it
@@ -319,19 +324,59 @@ class CommitSession:
         self._address = address
         self._gate = gate
         self._session: Session | None = None
+        self._here: str | None = None
+        self._given_up: list[tuple[str, int]] = []
 
     async def ready(self) -> Session:
         """The session, opened (again) where needed. Raises `StoreUnavailableError`: nothing was sent."""
         if self._session is None or self._session.is_broken:
             self.drop()
-            self._session = await self._gate.attempt(lambda: connect(self._address))
+            self._session = await self._gate.attempt(self._connect)
         return self._session
+
+    async def _connect(self) -> Session:
+        session = await connect(self._address)
+        (found,) = await session.run(session.sql["own_thread"])
+        if found.value == session.thread:  # else something in between shares sessions out
+            self._here = await session.here()
+        return session
 
     def drop(self) -> None:
         """Give a session up that may be broken."""
         session, self._session = self._session, None
         if session is not None:
             session.terminate()
+            if self._here is not None:
+                self._given_up.append((self._here, session.thread))
+        self._here = None
+
+    async def end_others(self) -> None:
+        """Return once all sessions that were given up have ended: what they had not read they will never carry out.
+
+        Raises the driver's errors, and `StoreUnavailableError` where one does not end.
+        """
+        session = await self.ready()
+        while self._given_up:
+            here, thread = self._given_up[0]
+            if here == await session.here():  # a number is given once by each start of a server
+                await self._end(session, thread)
+            del self._given_up[0]
+
+    async def _end(self, session: Session, thread: int) -> None:
+        for _ in range(round(END_SECONDS / END_PAUSE)):
+            (found,) = await session.run(session.sql.fill("has_thread", thread=thread))
+            if not found.value:
+                return
+            try:
+                await session.run(session.sql.fill("end_thread", thread=thread))
+            except DRIVER_ERRORS as error:
+                if error_code(error) != NO_THREAD:
+                    raise
+            await asyncio.sleep(END_PAUSE)
+        raise StoreUnavailableError(
+            f"{self._address.shown}: the session of a commit whose answer is missing does not end; until then"
+            " nobody knows whether it is recorded"
+        )
 
     async def close(self) -> None:
         session, self._session = self._session, None

@@ -289,6 +289,7 @@ class PostgresStore(PostgresMoves):
         async with self._turn:
             connection = await self._commits.ready()
             try:
+                await self._commits.end_others()
                 async with connection.transaction():
                     return await read_back(connection, self._sql, batch)
             except DRIVER_ERRORS as error:

@@ -20,6 +20,11 @@ from perdure.stores.postgres_address import Address
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_error
 from perdure.stores.sockets import keep_alive
 
+END_SECONDS = 1.0
+"""How long is waited at once for the end of a session that was given up."""
+
+END_PAUSE = 0.02
+
 STATEMENT_SECONDS = 30.0  # longer, and the connection counts as broken
 CLOSE_SECONDS = 5.0
 OLDEST_SERVER = 12
@@ -202,6 +207,8 @@ class CommitSession:
         self._address = address
         self._gate = gate
         self._prepared: dict[str, Any] = {}
+        self._session: tuple[int, Any] | None = None
+        self._given_up: list[tuple[int, Any]] = []
         self.connection: Any = None
 
     async def ready(self) -> Any:
@@ -214,7 +221,8 @@ class CommitSession:
         connection = await connect(self._address)
         try:
             if not self._address.pooled:
-                await connection.fetchrow(self._address.sql["prepare_commits"])
+                _, process, since = await connection.fetchrow(self._address.sql["prepare_commits"])
+                self._session = None if process is None else (process, since)
                 self._prepared = {name: await connection.prepare(self._address.sql[name]) for name in self.NAMES}
         except BaseException:
             connection.terminate()
@@ -233,6 +241,27 @@ class CommitSession:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.terminate()
+            if self._session is not None:
+                self._given_up.append(self._session)
+                self._session = None
+
+    async def end_others(self) -> None:
+        """Return once all sessions that were given up have ended: what they had not read they will never carry out.
+
+        Raises the driver's errors, and `StoreUnavailableError` where one does not end.
+        """
+        connection = await self.ready()
+        while self._given_up:
+            for _ in range(round(END_SECONDS / END_PAUSE)):
+                if not await connection.fetch(self._address.sql["end_session"], *self._given_up[0]):
+                    break
+                await asyncio.sleep(END_PAUSE)
+            else:
+                raise StoreUnavailableError(
+                    f"{self._address.shown}: the session of a commit whose answer is missing does not end; until then"
+                    " nobody knows whether it is recorded"
+                )
+            del self._given_up[0]
 
     async def close(self) -> None:
         connection, self.connection = self.connection, None

@@ -141,3 +141,15 @@ select id, fence, token, created_at from workflow_executions where id in %(ids)s
 select e.execution_id, e.seq, e.fence, e.`key`
 from step_executions e
 where (e.execution_id, e.seq) in %(places)s;
+
+-- name: own_thread
+-- Which session serves us.
+select connection_id();
+
+-- name: has_thread
+-- Is this session there?
+select count(*) from information_schema.processlist where id = %(thread)s;
+
+-- name: end_thread
+-- Ends a session of ours that was given up, whatever it has not read yet.
+kill connection %(thread)s;

@@ -609,8 +609,14 @@ select
     set_config('jit', 'off', false);
 
 -- name: prepare_commits
--- All that a commit touches it finds by key: one plan is right for all.
-select set_config('plan_cache_mode', 'force_generic_plan', false);
+-- All that a commit touches it finds by key: one plan is right for all. Gives which session it is, and since when.
+select set_config('plan_cache_mode', 'force_generic_plan', false), a.pid, a.backend_start
+from (select) one
+left join pg_stat_activity a on a.pid = pg_backend_pid();
+
+-- name: end_session
+-- Ends a session of ours that was given up, whatever it has not read yet. No row: it has ended.
+select pg_terminate_backend(a.pid) from pg_stat_activity a where a.pid = $1 and a.backend_start = $2;
 
 -- name: prepare_heartbeats
 -- A heartbeat that is lost with the server was not needed.
