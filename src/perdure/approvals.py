@@ -186,8 +186,7 @@ class Ask:
 
     def digest(self, execution_id: str, key: str, generation: int) -> str:
         """SHA-256 of exactly what is asked: decisions are bound to it."""
-        said = [execution_id, key, generation, self.message, self.details, list(self.actions)]
-        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
+        return _hash(execution_id, key, generation, self.message, self.details, list(self.actions))
 
     @property
     def calls(self) -> bool:
@@ -342,6 +341,16 @@ def details_text(request: Request) -> str | None:
     except (ValueError, KeyError, TypeError):
         return request.details
     return None if found is None else dump(found)
+
+
+def _hash(*said: Any) -> str:
+    return hashlib.sha256(dump(said).encode()).hexdigest()
+
+
+def digest_of(request: Request) -> str:
+    """The digest of what a request's row asks."""
+    actions = policy_of(request).actions
+    return _hash(request.execution_id, request.key, request.generation, request.message, request.details, actions)
 
 
 def round_of(request_id: str) -> int:

@@ -14,11 +14,8 @@ from perdure.answering import how_decided
 from perdure.approvals import (
     APPROVAL,
     APPROVE,
-    APPROVED,
-    EDITED,
     EXPIRY,
     REJECT,
-    REJECTED,
     Asked,
     Policy,
     StageRow,
@@ -115,7 +112,7 @@ def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, c
     event = auditing.event(
         dossier.events,
         request.execution_id,
-        _said(words),
+        vote.said,
         at,
         request_id=request.id,
         actor=name,
@@ -130,16 +127,6 @@ def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, c
     return Decide(request.id, len(dossier.events), "decided", made, [event], text, name, via, checksum(text))
 
 
-def _said(words: dict[str, tuple[str, str | None]]) -> str:
-    """A vote in one word."""
-    kinds = {word for word, _ in words.values()}
-    if kinds == {REJECTED}:
-        return REJECTED
-    if REJECTED in kinds:
-        return "approved in part"
-    return EDITED if EDITED in kinds else APPROVED
-
-
 def _check_first(request: Request, state: State, votes: Sequence[Vote], vote: Vote) -> None:
     """The first word of a person stands, and the first decision. Raises `AlreadyDecidedError`, or that all is said."""
     earlier = [each for each in votes if each.by == vote.by]
@@ -152,7 +139,7 @@ def _check_first(request: Request, state: State, votes: Sequence[Vote], vote: Vo
         if theirs is not None and state.leading != theirs and content_of(vote, state.standing) == state.leading:
             return  # they join what somebody else has changed since
         raise AlreadyDecidedError(
-            f"{vote.by or 'somebody'} has already {_said(earlier[-1].words)} {request.id} at"
+            f"{vote.by or 'somebody'} has already {earlier[-1].said} {request.id} at"
             f" {to_datetime(earlier[-1].at):%Y-%m-%d %H:%M:%S} UTC; that stands",
             execution_id=request.execution_id,
             key=request.key,
@@ -168,7 +155,7 @@ def how_settled(request: Request, votes: Sequence[Vote]) -> str:
         last = votes[-1]
         comment = f" ({last.comment})" if last.comment else ""
         when = f"{to_datetime(request.decided_at or last.at):%Y-%m-%d %H:%M:%S}"
-        return f"{request.id} was {_said(last.words)} by {last.by or 'somebody'} at {when} UTC{comment}; that stands"
+        return f"{request.id} was {last.said} by {last.by or 'somebody'} at {when} UTC{comment}; that stands"
     if request.status == "expired":
         return f"{request.id} has expired: it takes no decision any more"
     return how_decided(request)

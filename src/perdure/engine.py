@@ -27,6 +27,7 @@ from perdure.handle import Handle
 from perdure.housekeeping import Housekeeping
 from perdure.keys import NAMESPACE_MARK, check_execution_id
 from perdure.loop import install_generator_hooks
+from perdure.notifiers import Notices, Notifier
 from perdure.outbox import Outbox
 from perdure.outcome import User
 from perdure.people import People
@@ -85,8 +86,9 @@ class Engine(People):
     `retention`: how long ended executions are kept (seconds or a timedelta; None: until they are pruned by hand).
     `capture`: what is recorded of variables, to be looked at: "all", "names" (and types), "off"; a workflow's own wins.
     `codec`: an `Encryption`, or a `Protection`; None: the keys in PERDURE_ENCRYPTION_KEYS, else nothing is encrypted.
-    `directory`: an async function that gives the `User` of a name, with roles. `listeners`: are told what happens (see
-    `Happening`). `resources`: by kind, what makes them (see `resource`).
+    `directory`: an async function that gives the `User` of a name, with roles. `notifiers`: tell people what is asked
+    (see `perdure.notifiers`). `listeners`: are told what happens (see `Happening`). `resources`: by kind, what makes
+    them (see `resource`).
 
     >>> async with Engine("sqlite:///perdure.db") as engine:
     ...     value = await engine.run(fulfil, order)
@@ -110,6 +112,7 @@ class Engine(People):
         resources: Mapping[Any, Callable[[], Any]] | None = None,
         listeners: Sequence[Listener] = (),
         directory: Directory | None = None,
+        notifiers: Sequence[Notifier] = (),
         clock: Clock | None = None,
         schema: str | None = None,
         table_prefix: str = "",
@@ -147,6 +150,7 @@ class Engine(People):
         self._factories = dict(resources or {})
         self._listeners = tuple(listeners)
         self.directory = directory
+        self._notices = Notices(notifiers)
         self.build = build or ""
         self.live = Live()
         self._chores: Housekeeping | None = None
@@ -197,6 +201,7 @@ class Engine(People):
                 )
                 self._chores = Housekeeping(self.insight, self.clock, self._start_row, self._retention)
                 self.worker.expect_tick = self._chores.expect
+                self.worker.tell_people = self._notices.tell
                 with self.protection.encoding():  # what the worker starts inherits it
                     await self.worker.start()
                 self._chores.begin()
@@ -237,6 +242,7 @@ class Engine(People):
             if self._chores is not None:
                 await self._chores.end()
             await self._outbox.close()
+            await self._notices.close()
             for worker in (self.worker, self._submit):
                 if worker is not None:
                     await worker.leave()

@@ -58,6 +58,16 @@ class Vote:
     reasons: dict[str, str | None] = field(default_factory=dict)
     whole: bool = True
 
+    @property
+    def said(self) -> str:
+        """The vote in one word, or a few."""
+        kinds = {word for word, _ in self.words.values()}
+        if kinds == {REJECTED}:
+            return REJECTED
+        if REJECTED in kinds:
+            return "approved in part"
+        return EDITED if EDITED in kinds else APPROVED
+
     def rows(self, request: Request, ordinal: int) -> list[DecisionRow]:
         """As it is recorded, from this ordinal on."""
         words = {"": next(iter(self.words.values()))} if self.whole else self.words

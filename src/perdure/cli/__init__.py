@@ -4,6 +4,7 @@ session.py      what all commands share: the store, `--db`, `--json`, where outp
 running.py      run, start                 working.py   worker                    app.py       `module:app`
 looking.py      list, show, watch, inbox   shown.py     what show says
 telling.py      events, value              stats.py     stats                     exporting.py export
+deciding.py     approve, reject, comment, claim, reassign, resolve                audit.py     audit
 acting.py       answer, signal             delivered.py what is said then
 steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
 rewinding.py    rollback
@@ -28,8 +29,10 @@ import click
 
 import perdure
 from perdure.cli.acting import answer, signal_command
+from perdure.cli.audit import audit
 from perdure.cli.completion import completion
 from perdure.cli.database import db
+from perdure.cli.deciding import approve, claim, comment_command, reassign, reject, resolve
 from perdure.cli.exporting import export
 from perdure.cli.lint import lint_command
 from perdure.cli.looking import inbox, list_command, show, watch
@@ -52,8 +55,9 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 GROUPS = {
     "Begin": ("demo", "new", "run", "start", "worker", "schedule"),
-    "Look": ("list", "show", "watch", "events", "value", "inbox", "stats", "export"),
-    "Act": ("answer", "signal", "cancel", "pause", "resume", "retry", "rollback", "prune"),
+    "Look": ("list", "show", "watch", "events", "value", "inbox", "audit", "stats", "export"),
+    "Decide": ("approve", "reject", "answer", "resolve", "comment", "claim", "reassign"),
+    "Act": ("signal", "cancel", "pause", "resume", "retry", "rollback", "prune"),
     "Deploy": ("verify", "lint"),
     "Database": ("db", "move"),
     "Besides": ("completion",),
@@ -101,7 +105,8 @@ def demo(words: tuple[str, ...]) -> None:
 for command in (
     *(new, run, start, worker, schedule),
     *(list_command, show, watch, events, value, inbox, stats, export),
-    *(answer, signal_command, cancel, pause, resume, retry, rollback, prune),
+    *(approve, reject, answer, resolve, comment_command, claim, reassign, audit),
+    *(signal_command, cancel, pause, resume, retry, rollback, prune),
     *(verify, lint_command, db, move, completion),
 ):
     cli.add_command(command)

@@ -23,6 +23,7 @@ from perdure.outcome import (
 from perdure.records import Execution
 
 LONGEST = 2000
+HOW = {"undo": "done", "unknown": "happened", "pivot": "done", "blocked": "resume"}
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -41,8 +42,19 @@ def document(session: Session, row: Execution, outcome: Outcome) -> dict[str, ob
     made = documents.ending(row, outcome)
     for request in made["requests"]:
         schema = None if request["schema"] is None else to_json(request["schema"])
-        request["command"] = session.command("answer", request["id"], example(schema))
+        request["command"] = session.command(*settling(request["kind"], request["id"], schema))
     return made
+
+
+def settling(kind: str, id: str, schema: str | None) -> tuple[str, ...]:
+    """The words of the command that settles a request."""
+    match kind:
+        case "approval":
+            return "approve", id, "--by", "NAME"
+        case "undo" | "unknown" | "pivot" | "blocked":
+            return "resolve", id, HOW[kind]
+        case _:
+            return "answer", id, example(schema)
 
 
 def tell(session: Session, row: Execution, outcome: Outcome) -> None:
@@ -88,14 +100,23 @@ def tell_request(session: Session, request: OpenRequest, *, indent: str = "") ->
     session.say(f"{indent}{request.message}")
     if request.details is not None:
         session.say(f"{indent}  {cut(one_line_kept(to_json(request.details)), LONGEST)}")
+    for action in request.actions:
+        described = f"  ({action.description})" if action.description else ""
+        session.say(f"{indent}  {action.id}: {action.name} {cut(to_json(action.arguments), LONGEST)}{described}")
     about = [f"since {when(request.created_at)} UTC"]
     if request.assignee:
         about.append(f"for {request.assignee}")
     if request.expires_at:
         about.append(f"expires {when(request.expires_at)} UTC")
+    if request.approvers:
+        about.append(f"decided by {' or '.join(request.approvers)}")
     session.say(f"{indent}  ({', '.join(about)})")
+    for voice in request.decisions:
+        on = f" {voice.action}" if voice.action else ""
+        said = f": {voice.comment}" if voice.comment else ""
+        session.say(f"{indent}  {voice.decision}{on} by {voice.by or 'somebody'} at {when(voice.at)} UTC{said}")
     if not session.in_memory:
-        session.say(f"{indent}  {session.command('answer', request.id, example(request.schema))}")
+        session.say(f"{indent}  {session.command(*settling(request.kind, request.id, request.schema))}")
 
 
 def _by(by: str | None) -> str:

@@ -13,14 +13,15 @@ from perdure.cli.follow import Follower
 from perdure.cli.interrupt import interruption, unless
 from perdure.cli.progress import progress_for
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, Session, shared, with_session
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.cli.telling import published
 from perdure.cli.words import table, when
 from perdure.clock import to_datetime
+from perdure.deciding import seen_requests
 from perdure.engine import Engine
+from perdure.outcome import User
 from perdure.records import Execution, Page
 from perdure.search import Query
-from perdure.views import request_view
 
 
 @click.command("list")
@@ -87,7 +88,7 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
         said, used = await published(engine, row.id), await handle.usage()
         below = await engine.store.tree(row.id)
         asked = await engine.store.requests(execution_ids=[row.id, *(child.id for child in below)])
-        requests = [request_view(request) for request in asked]
+        requests = await seen_requests(engine.store, asked)
         why_not = nobody_runs(await live_workers(engine.insight), row)
     session.document(
         {
@@ -143,17 +144,21 @@ async def _watch(session: Session, engine: Engine, id: str) -> int:
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many.")
+@click.option("--by", metavar="NAME", help="Who looks; recorded, unverified, as having seen them.")
 @shared
 @with_session
-def inbox(session: Session, limit: int) -> int:
+def inbox(session: Session, limit: int, by: str | None) -> int:
     """List what waits for a person, oldest first."""
-    return asyncio.run(_inbox(session, session.engine(), limit))
+    return asyncio.run(_inbox(session, session.engine(), limit, user(by)))
 
 
-async def _inbox(session: Session, engine: Engine, limit: int) -> int:
+async def _inbox(session: Session, engine: Engine, limit: int, by: User | None) -> int:
     async with engine:
         requests = await engine.requests(limit=limit + 1)
-    shown_here = requests[:limit]
+        shown_here = requests[:limit]
+        for request in shown_here if by is not None else ():
+            if request.kind != "blocked":
+                await engine.see(request.id, by=by or "")
     session.document({"items": [documents.request(request) for request in shown_here], "more": len(requests) > limit})
     if not requests:
         session.say("Nothing waits for anybody.")

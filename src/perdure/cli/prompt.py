@@ -15,7 +15,7 @@ from perdure.cli.inputs import answer_value
 from perdure.cli.progress import one_line_kept
 from perdure.cli.words import plain, to_json
 from perdure.engine import Engine
-from perdure.errors import AlreadyDecidedError, InvalidAnswerError
+from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotApproverError
 from perdure.outcome import OpenRequest, User
 
 
@@ -64,8 +64,8 @@ async def ask(engine: Engine, lines: Lines, request: OpenRequest, by: User | Non
         if not line.strip():
             continue
         try:
-            await engine.answer(request.id, answer_value(request.schema, line.strip()), by=by)
-        except InvalidAnswerError as error:
+            await _settle(engine, request, line.strip(), by)
+        except (InvalidAnswerError, NotApproverError) as error:
             click.echo(plain(str(error)), err=True)
         except AlreadyDecidedError as error:
             click.echo(plain(str(error)), err=True)
@@ -74,8 +74,21 @@ async def ask(engine: Engine, lines: Lines, request: OpenRequest, by: User | Non
             return True
 
 
+async def _settle(engine: Engine, request: OpenRequest, line: str, by: User | None) -> None:
+    if request.kind == "approval":
+        word, _, comment = line.partition(" ")
+        await engine.decide(request.id, word, by=by, comment=comment.strip() or None)
+    else:
+        await engine.answer(request.id, answer_value(request.schema, line), by=by)
+
+
 def _show(request: OpenRequest) -> None:
     click.echo(f"\n{plain(request.message)}", err=True)
     if request.details is not None:
         click.echo(f"  {one_line_kept(to_json(request.details))}", err=True)
-    click.echo(f"  (JSON, for example {plain(example(request.schema))}; Ctrl-D leaves it open)", err=True)
+    for action in request.actions:
+        click.echo(f"  {plain(action.id)}: {plain(action.name)} {plain(to_json(action.arguments))}", err=True)
+    how = f"JSON, for example {plain(example(request.schema))}"
+    if request.kind == "approval":
+        how = "approve or reject, and a comment"
+    click.echo(f"  ({how}; Ctrl-D leaves it open)", err=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from perdure.cli.session import USAGE
+from perdure.deciding import seen_requests
 from perdure.engine import Engine
 from perdure.errors import AlreadyDecidedError, NotFoundError, PerdureError
 from perdure.outcome import OpenRequest
 from perdure.records import Execution, Query
-from perdure.views import request_view
 
 SHOWN = 20
 PAGE = 200
@@ -67,14 +67,14 @@ async def find_request(engine: Engine, text: str) -> OpenRequest:
     """
     exact = await engine.store.requests(ids=[text], status=None)
     if exact:
-        return request_view(exact[0])
+        return (await seen_requests(engine.store, exact))[0]
     try:
         execution = await find_execution(engine, text)
     except NotFoundError:
         return await _request_beginning_with(engine, text)
     below = [row.id for row in await engine.store.tree(execution.id)]
     rows = await engine.store.requests(execution_ids=[execution.id, *below], status=None)
-    requests = [request_view(row) for row in rows]
+    requests = await seen_requests(engine.store, rows)
     opened = [request for request in requests if request.status == "open"]
     if len(opened) == 1:
         return opened[0]
@@ -90,7 +90,7 @@ async def find_request(engine: Engine, text: str) -> OpenRequest:
 async def _request_beginning_with(engine: Engine, text: str) -> OpenRequest:
     execution_id = text.rpartition(":")[0]
     rows = await engine.store.requests(execution_ids=[execution_id], status=None) if execution_id else []
-    found = [request_view(row) for row in rows if row.id.startswith(text)]
+    found = await seen_requests(engine.store, [row for row in rows if row.id.startswith(text)])
     if not found:
         raise NotFoundError(f"there is no request or execution {text} in {engine.store.url}, nor one that begins so")
     if len(found) > 1:

@@ -1,0 +1,158 @@
+"""What was asked, decided, used and undone, in the order of time; and whether that record fits together: pure.
+
+Every piece is kept where it cannot be forgotten: questions in their rows, what people did from outside in the chain of
+audit events, what became of it in the journal, which only the owner writes. Here they are one list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.approvals import APPROVAL, RULE, asked_actions, digest_of
+from perdure.auditing import break_in
+from perdure.errors import PerdureError
+from perdure.journal import CUT, ROLLBACK, UNDO
+from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Request, Status
+from perdure.rollback import order_of
+from perdure.votes import votes_of
+
+WAITS = ("interrupt", APPROVAL)
+SETTLED = frozenset({APPROVAL, "undo", "unknown", "pivot"})
+"""Kinds of requests whose every decision has an event."""
+
+
+@dataclass(slots=True, frozen=True)
+class Moment:
+    """Something that happened. `at`: microseconds. `where`: the table that says so."""
+
+    at: int
+    what: str
+    who: str | None = None
+    via: str | None = None
+    request: str | None = None
+    key: str | None = None
+    words: str | None = None
+    digest: str | None = None
+    where: str = "audit_events"
+
+
+def timeline(row: Execution, requests: Sequence[Request], dossier: Dossier, entries: Sequence[Entry]) -> list[Moment]:
+    """All that people had to do with an execution, and what was undone, oldest first."""
+    moments = [Moment(row.created_at, "started", row.started_by, where="workflow_executions")]
+    for request in requests:
+        moments += _of_request(request, dossier.events)
+    moments += [_of_event(event) for event in dossier.events]
+    moments += [moment for entry in entries for moment in _of_entry(entry)]
+    if row.status in ENDED and row.ended_at is not None:
+        cancelled = row.status is Status.CANCELLED
+        who, words = (row.wish_by, row.wish_reason) if cancelled else (None, None)
+        moments.append(Moment(row.ended_at, str(row.status), who, words=words, where="workflow_executions"))
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _of_request(request: Request, events: Sequence[AuditEvent]) -> Iterator[Moment]:
+    where = "approval_requests"
+    yield Moment(
+        request.created_at, "asked", None, None, request.id, request.key, request.message, request.digest, where
+    )
+    at = request.decided_at
+    if at is None:
+        return
+    if request.status == "withdrawn" or not any(e.request_id == request.id and e.created_at <= at for e in events):
+        what = {"decided": "answered"}.get(request.status, request.status)
+        if (request.answered_by or "").startswith(RULE):
+            what = "decided"
+        yield Moment(at, what, request.answered_by, request.answered_via, request.id, request.key, where=where)
+
+
+def _of_event(event: AuditEvent) -> Moment:
+    try:
+        details = json.loads(event.details or "null")
+    except ValueError:
+        details = None
+    digest = details.get("digest") if isinstance(details, dict) else None
+    words = event.comment
+    if words is None and isinstance(details, dict) and "to" in details:
+        words = f"to {details['to']}"
+    return Moment(event.created_at, event.what, event.actor, event.via, event.request_id, None, words, digest)
+
+
+def _of_entry(entry: Entry) -> Iterator[Moment]:
+    where = "step_executions"
+    if entry.kind in WAITS and entry.status in ("completed", "failed"):
+        what = "consumed" if entry.status == "completed" else "not answered"
+        yield Moment(entry.completed_at, what, key=entry.key, digest=_digest(entry), where=where)
+    elif entry.kind == ROLLBACK:
+        order = order_of(entry.output)
+        by, reason = (order.by, order.reason) if order is not None else (None, None)
+        yield Moment(entry.completed_at, "rollback begun", by, key=entry.key, words=reason, where=where)
+    elif entry.kind == UNDO:
+        yield Moment(entry.completed_at, f"undo {entry.status}", key=entry.key, where=where)
+    elif entry.kind == CUT:
+        said = _object(entry.output)
+        what = {"rollback": "rolled back", "retry": "retried", "restart": "restarted"}.get(
+            said.get("reason", ""), "cut"
+        )
+        words = f"void from entry {said.get('from_seq')} on"
+        yield Moment(entry.completed_at, what, said.get("by"), key=entry.key, words=words, where=where)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _digest(entry: Entry) -> str | None:
+    return _object(entry.output).get("digest") if entry.kind == APPROVAL else None
+
+
+# Does it fit together? ------------------------------------------------------------------------------------
+
+
+def faults(row: Execution, requests: Sequence[Request], dossier: Dossier, entries: Sequence[Entry]) -> list[str]:
+    """What does not fit together, in words; nothing if all does."""
+    found = []
+    broken = break_in(dossier.events, row.id)
+    if broken is not None:
+        found.append(f"the chain of audit events is broken: {broken}")
+    for request in requests:
+        found += _faults_of(request, dossier)
+    digests = {request.digest for request in requests}
+    for entry in entries:
+        digest = _digest(entry) if entry.status == "completed" else None
+        if digest is not None and digest not in digests:
+            found.append(f"entry {entry.seq} ({entry.key}) used a decision on something that was never asked")
+    return found
+
+
+def _faults_of(request: Request, dossier: Dossier) -> Iterator[str]:
+    by_rule = (request.answered_by or "").startswith(RULE) and request.decided_at == request.created_at
+    events = [event for event in dossier.events if event.request_id == request.id]
+    if request.kind in SETTLED and request.status in ("decided", "expired") and not by_rule:
+        last = events[-1] if events else None
+        if last is None:
+            yield f"{request.id} is {request.status}, and no event says by whom: the end of the chain is missing"
+        elif request.status == "decided" and last.actor != request.answered_by:
+            yield f"{request.id} says it was decided by {request.answered_by}, the chain says {last.actor}"
+    if request.kind != APPROVAL:
+        return
+    try:
+        asked, actions = digest_of(request), asked_actions(request)
+    except PerdureError:
+        return  # encrypted, and there are no keys here
+    if asked != request.digest:
+        yield f"{request.id} was changed after it was asked: its digest does not fit"
+    answered = _object(request.answer).get("digest")
+    if request.answer is not None and answered != request.digest:
+        yield f"the answer of {request.id} was not given to what it asks"
+    told = {(event.actor, event.created_at, event.what) for event in events}
+    for vote in votes_of([row for row in dossier.decisions if row.request_id == request.id], actions):
+        what = "expired" if request.status == "expired" and vote.by == request.answered_by else vote.said
+        if (None if what == "expired" else vote.by, vote.at, what) not in told:
+            yield f"the decision of {vote.by or 'somebody'} on {request.id} is not that of the chain"
