@@ -77,10 +77,23 @@ def next_tick(cron: str, timezone: str, after: int) -> int | None:
         ticks = CronSim(cron, to_datetime(after).astimezone(zone))
     except CronSimError as error:
         raise ValueError(f"{cron!r} is no cron expression: {error}") from error
-    try:
-        return from_datetime(next(ticks).astimezone(UTC))
-    except StopIteration:
-        return None
+    found = (from_datetime(tick.astimezone(UTC)) for tick in ticks)
+    # In an hour that comes twice a tick of its first time is found again from the second.
+    return next((at for at in found if at > after), None)
+
+
+def latest_tick(cron: str, timezone: str, first: int, now: int) -> int:
+    """The last time up to `now` at which the expression comes true; at `first` it does. However many lie between."""
+    last, most = first, now
+    while (following := next_tick(cron, timezone, last)) is not None and following <= now:
+        last = following
+        middle = (last + most) // 2
+        behind = next_tick(cron, timezone, middle)
+        if behind is not None and behind <= now:
+            last = behind
+        else:
+            most = middle
+    return last
 
 
 def make(schedule: Schedule, known: Schedule | None, now: int) -> Schedule:
@@ -109,13 +122,11 @@ def due(schedule: Schedule, now: int) -> tuple[list[int], int | None]:
     """The ticks to start now, oldest first, and the next one after them."""
     ticks: list[int] = []
     at = schedule.next_at
+    if at is not None and at <= now and not schedule.backfill:
+        at = latest_tick(schedule.cron, schedule.timezone, at, now)
     while at is not None and at <= now and len(ticks) < MISSED:
         ticks.append(at)
         at = next_tick(schedule.cron, schedule.timezone, at)
-    if ticks and not schedule.backfill:
-        while at is not None and at <= now:  # more were missed than are looked at in one go
-            ticks, at = [at], next_tick(schedule.cron, schedule.timezone, at)
-        ticks = ticks[-1:]
     return ticks, at
 
 

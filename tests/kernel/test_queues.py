@@ -1,6 +1,8 @@
 """Queues with limits, and schedules."""
 
 import asyncio
+import bisect
+import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from perdure import Engine, MemoryStore, NotFoundError, Query, Queue, current, s
 from perdure.clock import from_datetime, to_datetime
 from perdure.limits import Place, admit
 from perdure.records import Limit, Schedule, Status
-from perdure.schedules import due, next_tick
+from perdure.schedules import due, latest_tick, next_tick
 from perdure.testing.clock import Clock
 from tests.kernel.test_calls import over, virtual
 
@@ -101,6 +103,9 @@ def test_a_queue_that_makes_no_sense_is_refused() -> None:
 # Schedules ------------------------------------------------------------------------------------------------
 
 
+HOUR = 3600_000_000
+
+
 def ticks(cron: str, zone: str, start: str, n: int) -> list[str]:
     at: int | None = from_datetime(datetime.fromisoformat(start).astimezone(UTC))
     found = []
@@ -117,6 +122,52 @@ def test_both_changes_of_the_clocks_give_each_nightly_tick_once() -> None:
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00+01:00", 3) == ["29 01:00", "30 00:30", "31 00:30"]
     assert ticks("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00+02:00", 3) == ["25 00:30", "26 01:30", "27 01:30"]
     assert ticks("30 * * * *", "Europe/Berlin", "2026-10-25T01:45+02:00", 3) == ["25 00:30", "25 01:30", "25 02:30"]
+
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Australia/Sydney", "America/Santiago"]
+CRONS = ["30 2 * * *", "30 * * * *", "*/20 * * * *", "0 0 * * *", "15 1,2,3 * * *", "45 1 * * 0", "* * 31 12 *"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("cron", CRONS)
+def test_from_wherever_one_looks_the_next_tick_and_the_last_one_are_the_same_all_through_a_year(
+    cron: str, zone: str
+) -> None:
+    begin, end = (from_datetime(datetime(year, 1, 1, tzinfo=UTC)) for year in (2026, 2027))
+    chain: list[int] = []
+    at: int | None = begin
+    while at is not None and at < end:
+        at = next_tick(cron, zone, at)
+        assert at is not None
+        chain.append(at)
+    assert chain == sorted(set(chain))
+    chance = random.Random(cron + zone)
+    changes = [
+        datetime(2026, *day, tzinfo=UTC) for day in ((3, 8), (3, 29), (4, 4), (9, 5), (10, 3), (10, 25), (11, 1))
+    ]
+    around = [from_datetime(day) - 14 * HOUR + n * HOUR // 3 for day in changes for n in range(3 * 40)]
+    for look in around:
+        assert next_tick(cron, zone, look) == chain[bisect.bisect_right(chain, look)]
+    for look in chance.sample(around, 20):
+        place = bisect.bisect_right(chain, look)
+        if place:
+            assert latest_tick(cron, zone, chain[chance.randrange(place)], look) == chain[place - 1]
+
+
+def test_a_schedule_that_was_forgotten_for_years_has_one_tick_to_start_which_is_found_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = []
+
+    def counted(cron: str, zone: str, after: int) -> int | None:
+        looks.append(after)
+        return next_tick(cron, zone, after)
+
+    monkeypatch.setattr("perdure.schedules.next_tick", counted)
+    minute = 60_000_000
+    now = 15 * 366 * 24 * 60 * minute + 1
+    assert due(schedule_row(cron="* * * * *", next_at=minute), now) == ([now - 1], now - 1 + minute)
+    assert len(looks) < 200
 
 
 @pytest.mark.parametrize(
@@ -188,6 +239,29 @@ async def test_a_clock_set_back_starts_no_tick_again() -> None:
         clock._now -= 5 * 3600_000_000
         await clock.advance(timedelta(hours=6))
         assert len(TICKS) == 1
+
+
+@pytest.mark.parametrize(("month", "day"), [(3, 27), (10, 23)])
+async def test_through_both_changes_and_with_a_clock_set_back_each_tick_starts_once(month: int, day: int) -> None:
+    TICKS.clear()
+    zone = "Europe/Berlin"
+    store, clock = MemoryStore(), Clock(start=from_datetime(datetime(2026, month, day, 12, tzinfo=UTC)))
+    expected, at = set(), clock.now()
+    while (tick := next_tick("15,45 1-3 * * *", zone, at)) is not None and tick <= clock.now() + 96 * HOUR:
+        expected.add(f"{to_datetime(tick):%Y-%m-%dT%H:%M:%SZ}")
+        at = tick
+    async with (
+        Engine(store, clock=clock, workflows=[nightly]) as one,
+        Engine(store, clock=clock, workflows=[nightly]),
+    ):
+        await one.schedule("n", nightly, cron="15,45 1-3 * * *", timezone=zone, overlap="allow", args=(0.0,))
+        for _ in range(32):
+            await clock.advance(timedelta(hours=4))
+            clock._now -= HOUR
+            await one.pause_schedule("n")
+            await one.resume_schedule("n")  # which asks for the next tick anew, by the clock that was set back
+        assert len(TICKS) == len(set(TICKS))
+        assert set(TICKS) == expected
 
 
 async def test_overlaps_are_skipped_queued_or_allowed() -> None:
