@@ -75,7 +75,7 @@ async def blocked(url: str, engine: Engine) -> Any:
     handle = await engine.start(asks_range)
     waiting = await handle.outcome()
     assert isinstance(waiting, Waiting)
-    async with Engine(url, worker=False) as stranger:
+    async with Engine(url, worker=False, workflows=[]) as stranger:
         await stranger.answer(waiting.requests[0].id, WRONG)
     outcome = await handle.outcome()
     while not isinstance(outcome, Blocked):
