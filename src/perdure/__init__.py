@@ -1,5 +1,10 @@
 """Perdure: durable workflows for Python, on the database you already have."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from perdure.approvals import Action, Approval, Approved, Decision, Edit, Question, Rejected, Stage
 from perdure.asking import approval
 from perdure.budget import Budget
@@ -79,6 +84,8 @@ from perdure.sealing import Encryption, generate_key
 from perdure.search import Query
 from perdure.secrets import Secret
 from perdure.state import AttemptError, Branch, Place, Position, State
+from perdure.store import Store
+from perdure.stores import LAZY, store_class
 from perdure.stores.memory import MemoryStore
 from perdure.streams import (
     Event,
@@ -95,6 +102,12 @@ from perdure.telemetry import Happening
 from perdure.undoing import Unknown
 from perdure.views import HistoryEntry
 from perdure.workflow import Signal, Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
+
+if TYPE_CHECKING:  # else each is imported when it is first asked for, as its driver may not be there
+    from perdure.stores.files import FileStore as FileStore
+    from perdure.stores.mysql import MysqlStore as MysqlStore
+    from perdure.stores.postgres import PostgresStore as PostgresStore
+    from perdure.stores.sqlite import SqliteStore as SqliteStore
 
 __all__ = [
     "Action",
@@ -214,3 +227,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Callable[..., Store]:
+    """`SqliteStore`, `FileStore`, `PostgresStore` and `MysqlStore`, each imported when it is first asked for."""
+    if name in LAZY:
+        return store_class(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

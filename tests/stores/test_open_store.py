@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -141,3 +142,14 @@ def test_others_are_refused_in_words(url: str | Path, words: str) -> None:
     with pytest.raises(PerdureError, match=words) as caught:
         open_store(url)
     assert "geheim" not in str(caught.value)
+
+
+def test_stores_are_had_from_perdure_when_they_are_asked_for() -> None:
+    program = (
+        "import sys, perdure\n"
+        "assert not {'asyncpg', 'asyncmy', 'perdure.stores.sqlite'} & set(sys.modules)\n"
+        "names = perdure.SqliteStore, perdure.FileStore, perdure.PostgresStore, perdure.MysqlStore\n"
+        "print([name.__name__ for name in names], hasattr(perdure, 'NoStore'))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert said == "['SqliteStore', 'FileStore', 'PostgresStore', 'MysqlStore'] False\n"

@@ -22,6 +22,7 @@ from perdure.stores.naming import Names, load_statements
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.postgres_address import PARTS
 from perdure.stores.postgres_columns import pack_query
+from perdure.stores.postgres_sessions import CommitSession
 from perdure.stores.sqlite import SqliteStore
 from perdure.stores.sqlite_reads import _values as sqlite_values
 
@@ -116,6 +117,53 @@ async def look_at_postgres(connection: Any) -> None:
         assert index in found, f"{name}\n{found}"
         for table in LARGE:
             assert f"Seq Scan on {table}" not in found, f"{name}\n{found}"
+
+
+COMMITS = {
+    "commit_entry": ["workers_pkey"],
+    "commit_entries": ["workers_pkey"],
+    "commit_plain": ["workers_pkey"],
+    "commit_creates": ["workers_pkey"],
+    "commit_changes": ["workers_pkey", "workflow_executions_pkey"],
+    "commit_batch": ["workers_pkey", "workflow_executions_pkey", "approval_requests_pkey", "messages_pkey"],
+    "settle_executions": ["workflow_executions_pkey"],
+    "settle_entries": ["step_executions_pkey"],
+}
+
+
+@pytest.mark.postgres
+async def test_postgres_commits_by_key_whether_its_plans_were_made_before_there_was_anything_or_after(
+    postgres_url: str,
+) -> None:
+    store = PostgresStore(postgres_url)
+    await store.open()
+    await store.close()
+    early, late = await asyncpg.connect(postgres_url), await asyncpg.connect(postgres_url)
+    try:
+        assert set(CommitSession.NAMES) <= set(COMMITS)
+        for connection, is_late in ((early, False), (late, True)):
+            await connection.fetch(SQL["prepare_session"])
+            await connection.fetch(SQL["prepare_commits"])
+            if is_late:
+                for statement in statements("postgres", MANY):
+                    await late.execute(statement)
+            for name, indexes in COMMITS.items():
+                found = await kept_plan(connection, name)
+                for index in indexes:
+                    assert index in found, f"{name}\n{found}"
+                for table in LARGE:
+                    assert f"Seq Scan on {table}" not in found, f"{name}\n{found}"
+    finally:
+        await early.close()
+        await late.close()
+
+
+async def kept_plan(connection: Any, name: str) -> str:
+    """The one plan that a session makes for all values."""
+    values = ["null"] * max(map(int, re.findall(r"\$(\d+)", SQL[name])))
+    await connection.execute(f"prepare kept_{name} as {SQL[name]}")
+    rows = await connection.fetch(f"explain execute kept_{name} ({', '.join(values)})")
+    return "\n".join(line for (line,) in rows)
 
 
 # MariaDB --------------------------------------------------------------------------------------------------

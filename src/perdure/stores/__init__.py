@@ -47,7 +47,7 @@ def open_store(
         case None:
             return MemoryStore()
         case Path():
-            return _of("files", "FileStore")(url)
+            return store_class("FileStore")(url)
         case _ if hasattr(url, "commit"):
             return url
         case _:
@@ -81,13 +81,13 @@ def _by_scheme(url: str, options: dict[str, Any]) -> Store:
         case "memory":
             return MemoryStore()
         case "sqlite":
-            return _of("sqlite", "SqliteStore")(_sqlite_path(url, rest))
+            return store_class("SqliteStore")(_sqlite_path(url, rest))
         case "postgres" | "postgresql":
-            return _driven(url, options, "postgres", "PostgresStore", "PostgreSQL", "asyncpg")
+            return store_class("PostgresStore")(url, **options)
         case "file":
-            return _of("files", "FileStore")(_folder_path(url, rest))
+            return store_class("FileStore")(_folder_path(url, rest))
         case "mysql" | "mariadb":
-            return _driven(url, options, "mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy")
+            return store_class("MysqlStore")(url, **options)
         case _:
             raise PerdureError(f"No store goes by {scheme + '://'!r}. Those known are: {KNOWN}")
 
@@ -110,13 +110,27 @@ def _folder_path(url: str, rest: str) -> str:
     return rest
 
 
-def _driven(url: str, options: dict[str, Any], name: str, kind: str, server: str, driver: str) -> Store:
+def store_class(kind: str) -> Callable[..., Store]:
+    """The class of a store by its name. Raises `PerdureError` if its driver is not installed."""
+    return _CLASSES[kind]()
+
+
+def _server(name: str, kind: str, server: str, driver: str) -> Callable[..., Store]:
     """The store of a server, whose driver is an extra: so its module is imported only now."""
     try:
-        found = _of(name, kind)
+        return _of(name, kind)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != driver:
             raise
         message = f"The driver {driver} of {server} is not installed: pip install 'perdure[{name}]'"
         raise PerdureError(message) from error
-    return found(url, **options)
+
+
+_CLASSES: Mapping[str, Callable[[], Callable[..., Store]]] = {
+    "SqliteStore": lambda: _of("sqlite", "SqliteStore"),
+    "FileStore": lambda: _of("files", "FileStore"),
+    "PostgresStore": lambda: _server("postgres", "PostgresStore", "PostgreSQL", "asyncpg"),
+    "MysqlStore": lambda: _server("mysql", "MysqlStore", "MariaDB and MySQL", "asyncmy"),
+}
+LAZY = frozenset(_CLASSES)
+"""The names of those stores whose modules are imported only when they are asked for."""
