@@ -6,15 +6,18 @@ import json
 from dataclasses import fields
 from typing import Any, Protocol
 
+import msgspec
+
 from perdure.deliveries import MOST_WAITING
 from perdure.errors import BadBatchError, DecodeError, PerdureError
-from perdure.records import Execution, Folded, Message, Outgoing, Status, Verdict
+from perdure.records import Execution, Folded, Message, Outgoing, Verdict
 from perdure.store import Same
 
 START, MESSAGE = "start", "message"
 BATCH = 100
 """Rows that are delivered in one transaction, at most."""
 
+_UNREADABLE = (ValueError, TypeError, KeyError, RecursionError, msgspec.MsgspecError)
 _EXECUTION = {field.name for field in fields(Execution)}
 _MESSAGE = {field.name for field in fields(Message)}
 
@@ -43,19 +46,16 @@ def read_start(row: Outgoing) -> tuple[Execution, bool]:
     """The execution that a row asks for, and whether one with another input will do. Raises `DecodeError`."""
     try:
         content = json.loads(row.content)
-        known = {name: value for name, value in content["execution"].items() if name in _EXECUTION}
-        execution = Execution(**known)
-        execution.status = Status(execution.status)
-        return execution, bool(content["any_input"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return msgspec.convert(content["execution"], Execution), bool(content["any_input"])
+    except _UNREADABLE as error:
         raise _damaged(row, error) from error
 
 
 def read_message(row: Outgoing) -> Message:
     """The message that a row asks for. Raises `DecodeError`."""
     try:
-        return Message(**{name: value for name, value in json.loads(row.content).items() if name in _MESSAGE})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return msgspec.convert(json.loads(row.content), Message)
+    except _UNREADABLE as error:
         raise _damaged(row, error) from error
 
 
