@@ -28,6 +28,7 @@ from perdure.stores.mysql_address import read_address
 
 DEATHS = 10
 PICKUPS = 50
+LEAVES = 5
 QUIET = 20.0
 """Seconds after which a worker has become idle."""
 COUNTED = 60.0
@@ -105,6 +106,26 @@ def pickup(report: Report, name: str, url: str, *, most: float | None) -> None:
         )
 
 
+def drain(report: Report, name: str, url: str) -> None:
+    """From SIGTERM to the end of `perdure worker`, which has nothing to do."""
+    took = []
+    for _ in range(LEAVES):
+        command = [sys.executable, "-m", "perdure", "worker", "bench.fleet", "--db", url]
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            assert process.stdout is not None
+            while "Ctrl-C" not in process.stdout.readline():
+                if process.poll() is not None:
+                    raise RuntimeError(f"the worker ended with {process.returncode}")
+            time.sleep(1.0)  # it has looked around
+            began = time.perf_counter()
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            took.append(time.perf_counter() - began)
+    report.line(f"{name}: SIGTERM to the end of an idle `perdure worker`, worst of {LEAVES}", max(took), "s", most=1.0)
+
+
 def idle(report: Report, name: str, url: str) -> None:
     """Statements, heartbeats and presence included, as the server counts them."""
     with standing(url):
@@ -133,13 +154,19 @@ async def statements(url: str) -> int:
 def postgres(report: Report, places: Places) -> None:
     takeover(report, "PostgreSQL", places.postgres(), places.folder)
     pickup(report, "PostgreSQL", places.postgres(), most=5.0)
+    drain(report, "PostgreSQL", places.postgres())
     idle(report, "PostgreSQL", places.postgres())
 
 
 def mariadb(report: Report, places: Places) -> None:
     takeover(report, "MariaDB", places.mariadb(), places.folder)
     pickup(report, "MariaDB", places.mariadb(), most=None)
+    drain(report, "MariaDB", places.mariadb())
     idle(report, "MariaDB", places.mariadb())
+
+
+def sqlite(report: Report, places: Places) -> None:
+    drain(report, "SQLite", places.sqlite())
 
 
 async def stand(url: str) -> None:

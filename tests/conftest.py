@@ -50,6 +50,13 @@ def tls_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mariadb_tls_server() -> Iterator[MariaDbServer]:
+    """The same of MariaDB."""
+    with _started_or_skipped(lambda: MariaDbServer(tls=True)) as server:
+        yield server
+
+
 def _started_or_skipped(make: Callable[[], T]) -> T:
     try:
         return make()
