@@ -22,7 +22,8 @@ import asyncpg
 from perdure import Engine, Queue, current, step, workflow
 from perdure.limits import Place, admit
 from perdure.records import Limit
-from perdure.stores import postgres_claims, sqlite_claims
+from perdure.stores import mysql_claims, postgres_claims, sqlite_claims
+from tests.own_transactions.drivers import by_asyncmy
 from tests.proofs.programs import append
 
 LOOK = 0.005
@@ -71,7 +72,7 @@ def plant(what: str) -> None:
     def careless(limit: Limit, running: Iterable[Place], recent: Iterable[Place], waiting: Sequence[Place]) -> Any:
         return admit(limit, () if what == "running" else running, () if what == "recent" else recent, waiting)
 
-    for module in (sqlite_claims, postgres_claims):
+    for module in (sqlite_claims, postgres_claims, mysql_claims):
         module.admit = careless  # type: ignore[attr-defined]
 
 
@@ -123,6 +124,19 @@ end $$;
 create trigger proof_of_workers after update of state on workers
     for each row execute function proof_of_worker();
 """
+_QUOTED = "insert into proof_moves (id, queue, customer, `before`, `after`, owner) values"
+_MYSQL = (
+    "create table proof_moves (n bigint auto_increment primary key, id varchar(255), queue text, customer text,"
+    " `before` text, `after` text, owner bigint)",
+    f"""create trigger proof_of_executions after update on workflow_executions for each row
+    if not (old.status <=> new.status and old.owner <=> new.owner) then
+        {_QUOTED} (new.id, new.queue, coalesce(new.attributes, ''), old.status, new.status, new.owner);
+    end if""",
+    f"""create trigger proof_of_workers after update on workers for each row
+    if old.state <> new.state then
+        {_QUOTED} (null, '', '', old.state, new.state, new.id);
+    end if""",
+)
 
 
 def watch_moves(url: str) -> None:
@@ -133,6 +147,11 @@ def watch_moves(url: str) -> None:
         return
 
     async def run() -> None:
+        if url.startswith("mysql"):
+            async with by_asyncmy(url) as own:
+                for statement in _MYSQL:
+                    await own.do(statement)
+            return
         connection = await asyncpg.connect(url)
         try:
             await connection.execute(_POSTGRES)

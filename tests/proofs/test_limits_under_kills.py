@@ -20,6 +20,17 @@ WORKERS, KILLS = 4, 2
 SEED = 20261122
 
 
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("postgres", "mysql"))]
+)
+def url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{folder}/perdure.db"
+    given: str = request.getfixturevalue(f"{request.param}_url")
+    return given
+
+
 async def submit(url: str) -> None:
     async with Engine(url, worker=False, workflows=[]) as engine:
         for n in range(24):
