@@ -27,6 +27,7 @@ from perdure.testing.checks import (
     reads,
     restarts,
     starts,
+    transactions,
     workers,
 )
 
@@ -60,7 +61,7 @@ def _promises(*groups: ModuleType) -> list[Check]:
 
 
 CHECKS = _promises(
-    commits, workers, claims, limits, deliveries, starts, people, restarts, reads, queries, keeping, moves
+    commits, workers, claims, limits, deliveries, starts, people, restarts, reads, queries, keeping, moves, transactions
 )
 
 
