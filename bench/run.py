@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import demo, fleet, parked, peers, recovery, scale, steps
+from bench import decisions, demo, fleet, parked, peers, recovery, scale, steps
 from bench.places import Places
 from bench.report import Report
 from tests.servers import NoServerError
@@ -18,6 +18,7 @@ from tests.servers import NoServerError
 THEMES = {
     "steps": steps,
     "parked": parked,
+    "decisions": decisions,
     "recovery": recovery,
     "fleet": fleet,
     "scale": scale,
