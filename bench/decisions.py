@@ -70,7 +70,9 @@ async def _all(report: Report, name: str, url: Any) -> None:
             winners: list[str | BaseException] = []
             for first in range(0, ROUNDS, TOGETHER):
                 ns = range(first, min(ROUNDS, first + TOGETHER))
-                rounds = [_opposite(engine, other, n) if what.startswith("opposite") else _in_time(engine, n) for n in ns]
+                rounds = [
+                    _opposite(engine, other, n) if what.startswith("opposite") else _in_time(engine, n) for n in ns
+                ]
                 winners += await asyncio.gather(*rounds, return_exceptions=True)
             wrong = [each for each in winners if isinstance(each, BaseException)]
             for error in wrong[:3]:

@@ -69,6 +69,8 @@ def how_decided(request: Request) -> str:
     if request.status == "decided":
         who = f" by {request.answered_by}" if request.answered_by else ""
         when = f" at {to_datetime(request.decided_at):%Y-%m-%d %H:%M:%S} UTC" if request.decided_at else ""
+        if request.kind == "approval":
+            return f"{request.id} was decided{who}{when}; that stands"
         return f"{request.id} was answered{who}{when}: {request.answer}; that stands"
     if request.status == "open":
         return f"the execution of {request.id} has ended: it needs no answer any more"

@@ -211,3 +211,19 @@ def test_a_blocked_execution_is_settled_from_the_inbox(shell: Shell) -> None:
     assert shell("run", "odd:odd", "--id", "o").out == "true\n"
     assert [m["who"] for m in shell("audit", "o", "--json").json["moments"] if m["what"] == "resumed"] == ["ops"]
     assert shell("resolve", "o", "resume").code == 1
+
+
+@pytest.mark.parametrize("store", ["file", "postgres", "mysql"])
+def test_on_every_store_a_decision_outlives_the_processes(
+    desk: Shell, store: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"file://{desk.folder}/store" if store == "file" else request.getfixturevalue(f"{store}_url")
+    assert desk("run", "desk:tidy", "3", "--id", "t", "--db", url).code == 3
+    [item] = desk("inbox", "--db", url, "--json").json["items"]
+    assert desk("approve", "t", "--by", "ana", "--db", url).code == 0
+    assert desk("run", "desk:tidy", "3", "--id", "t", "--db", url).out == '"wiped 3"\n'
+    assert desk.ledger() == ["r1 3"]
+    told = desk("audit", "t", "--db", url, "--json")
+    assert (told.code, told.json["faults"]) == (0, [])
+    [approved] = [m for m in told.json["moments"] if m["what"] == "approved"]
+    assert (approved["who"], approved["digest"]) == ("ana", item["digest"])

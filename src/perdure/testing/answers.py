@@ -41,7 +41,8 @@ class Answers:
 def answers(table: Mapping[str, Any]) -> Iterator[Answers]:
     """Within the block, durable calls outside of an execution are answered from a table.
 
-    The keys are an interrupt's message and a message's name. Sleeps return at once; steps and child workflows just run.
+    The keys are the message of an interrupt or an approval (decided by True, "reject", `{"action": Edit({...})}`, ...),
+    and a message's name. Sleeps return at once; steps and child workflows just run.
 
         with answers({"Where to?": Address("Berlin"), "paid": [1, 2]}) as given:
             assert await fulfil(order) == "sent"

@@ -12,7 +12,7 @@ from typing import Any
 from perdure import nested
 from perdure.engine import Engine
 from perdure.errors import PerdureError, StoreUnavailableError
-from perdure.outcome import Blocked, Completed, Failed, Outcome, Waiting
+from perdure.outcome import Blocked, Completed, Failed, OpenRequest, Outcome, User, Waiting
 from perdure.records import Batch, Verdicts
 from perdure.stores.memory import MemoryStore
 from perdure.testing.clock import Clock
@@ -59,9 +59,9 @@ async def crash_everywhere(
     undisturbed one.
 
     Runs in memory, on virtual time. The bodies of steps run for real, once undisturbed and then in each of the runs; a
-    kill cancels those that are under way. `answers`: by message, what its interrupts are answered with (a list: one
-    after the other). `signals`: messages that are sent at the start. `workflows`: those that run (None: all imported).
-    An end that holds times or random values differs from run to run.
+    kill cancels those that are under way. `answers`: by message, what its interrupts are answered with, and how its
+    approvals are decided, by whoever may (a list: one after the other). `signals`: messages that are sent at the start.
+    `workflows`: those that run (None: all imported). An end that holds times or random values differs from run to run.
 
         report = await crash_everywhere(fulfil, order, answers={"Where to?": "Berlin"})
         assert not report.differences
@@ -254,12 +254,22 @@ class _Trial:
                 if request.id in given or request.message in self.answers:
                     value = given[request.id] if request.id in given else self._answer(request.message, given)
                     given[request.id] = value
-                    await engine.answer(request.id, value)
+                    await self._settle(engine, request, value)
                     answered = True
             if not answered:
                 if outcome.wake_at is None:
                     return outcome
                 await clock.sleep(max(0.0, outcome.wake_at.timestamp() - clock.now() / 1_000_000) + 0.001)
+
+    async def _settle(self, engine: Engine, request: OpenRequest, value: Any) -> None:
+        if request.kind == "approval":
+            approver = next((name for name in request.approvers if not name.startswith("role:")), None)
+            roles = [name.removeprefix("role:") for name in request.approvers if name.startswith("role:")]
+            who = User(approver or "somebody", roles) if request.approvers else None
+            decision = ("approve" if value else "reject") if isinstance(value, bool) else value
+            await engine.decide(request.id, decision, by=who)
+        else:
+            await engine.answer(request.id, value)
 
     def _answer(self, message: str, given: dict[str, Any]) -> Any:
         value = self.answers[message]
