@@ -201,6 +201,17 @@ class Committer:
         self.work.creates.append((execution, created))
         self.kick()
 
+    def inherit(self, execution: Execution, entries: Sequence[Entry], created: Created) -> None:
+        """Have an execution recorded together with the journal that it begins with."""
+        self.items.extend((None, None, entry) for entry in entries)
+        self.create(execution, created)
+
+    def _start_again(self, work: Work, creates: list[tuple[Execution, Created]]) -> None:
+        """Not recorded under the earlier name: these are to be started under the next one."""
+        ids = {execution.id for execution, _ in creates}
+        self.work.creates[:0] = creates
+        self.items[:0] = [i for i in work.items if i[0] is None and i[2].execution_id in ids]
+
     def change(self, run: Run, change: Change) -> None:
         self.work.changes.append((run, change))
         self.kick()
@@ -382,10 +393,10 @@ class Committer:
         """Was it sent under an earlier name? Its runs are dropped; what is to be started goes on under the new one."""
         if not work.token or work.token.startswith(self.prefix):
             return False
-        for execution, created in work.creates:
-            if execution.parent_id is None:
-                self._rename(execution)
-                self.work.creates.append((execution, created))
+        again = [create for create in work.creates if create[0].parent_id is None]
+        for execution, _ in again:
+            self._rename(execution)
+        self._start_again(work, again)
         return True
 
     def _rename(self, execution: Execution) -> None:
@@ -401,7 +412,7 @@ class Committer:
             logger.warning("the store %s works again", self.store.url)
         if not verdicts.alive:
             self.dead = True
-            self.work.creates[:0] = work.creates  # not recorded: the worker starts them again under a new name
+            self._start_again(work, work.creates)
             self._rest()
             return self.lost()
         for (execution, created), verdict in zip(work.creates, verdicts.creates, strict=True):
@@ -469,12 +480,14 @@ class Committer:
             [c for c in work.creates if c[0].parent_id is None],
             [c for c in work.creates if c[0].parent_id],
         )
+        gone = {execution.id for execution, _ in refused}
+        work.items = [item for item in work.items if item[2].execution_id not in gone]
         for _, created in refused:
             created(Verdict.GONE, error)
 
     def _again(self, work: Work) -> None:
         if self.dead:
-            self.work.creates[:0] = [c for c in work.creates if c[0].parent_id is None]
+            self._start_again(work, [c for c in work.creates if c[0].parent_id is None])
             return self._rest()
         if self._is_stale(work):
             return self._rest()

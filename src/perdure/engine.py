@@ -33,7 +33,7 @@ from perdure.outcome import User
 from perdure.people import People
 from perdure.protection import Protection
 from perdure.queues import Queue, check_queue
-from perdure.records import Execution, Outgoing, Page, Schedule, Verdict
+from perdure.records import Entry, Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
@@ -353,7 +353,7 @@ class Engine(People):
 
     # Starting -----------------------------------------------------------------------------------------
 
-    async def _create(self, execution: Execution) -> Verdict:
+    async def _create(self, execution: Execution, entries: Sequence[Entry] = ()) -> Verdict:
         """Have an execution recorded. Gives OK or EXISTS."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
@@ -367,7 +367,7 @@ class Engine(People):
 
         worker = self.worker or await self._submitter()
         execution.build = worker.build
-        worker.create(execution, created)
+        worker.create(execution, created, entries)
         return await future
 
     async def _start_row(self, execution: Execution) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -15,15 +15,18 @@ from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
 from perdure.deciding import seen_requests
 from perdure.deliveries import Post, Resume
-from perdure.errors import PerdureError
+from perdure.errors import AlreadyExistsError, PerdureError
+from perdure.forking import copies, fork_row, forked, lineage
 from perdure.inspecting import inspect
 from perdure.journal import PUBLISH, USAGE
+from perdure.keys import check_execution_id
 from perdure.outcome import Cancelled, OpenRequest, Outcome, RollbackFailed, RolledBack, User, Waiting
 from perdure.records import ENDED, Execution, Message, Status, Verdict
 from perdure.retrying import retry
 from perdure.rewinding import RollbackPlan, plan_view, planned, roll_back
 from perdure.rollback import Order
 from perdure.state import State
+from perdure.store import room
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
 from perdure.views import History, outcome_of, raise_or_value, rolled_back
 from perdure.watch import MOVING
@@ -255,6 +258,42 @@ class Handle(Generic[R]):
         if not dry_run:
             await self._roll_back(row, order, who, reason, wait=wait)
         return plan_view(found)
+
+    async def fork(
+        self,
+        at: str | int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        execution_id: str | None = None,
+        by: str | User | None = None,
+        reason: str | None = None,
+    ) -> Handle[R]:
+        """Start a new execution that begins with this one's journal; gives its handle. This one is not touched.
+
+        `at`: the fork goes on after this entry (a checkpoint's name, a key, a number; None: the last one). What it
+        inherits is replayed, and never undone by it; steps that run in it have other idempotency keys. What is under
+        way here (calls, questions, messages that nobody received) it asks anew. `changes`: other results, by key: what
+        came after them is inherited only as long as the code still asks the same with the same arguments. Raises
+        `PerdureError` for an `at` or a key that is not there, `AlreadyExistsError` for an id that is taken.
+        """
+        engine = self.engine
+        row = await engine._row(self.id)
+        entries = await engine.store.history(self.id)
+        again = await engine._row(self.id)
+        if (row.base_seq, row.input) != (again.base_seq, again.input):
+            return await self.fork(at, changes, execution_id=execution_id, by=by, reason=reason)
+        workflow, who = self._known(row), _name(by)
+        seq, kept = await forked(row, entries, at, changes or {}, workflow, engine.protection)
+        id = execution_id if execution_id is not None else new_id(engine.clock)
+        if (problem := check_execution_id(id, room(engine.store))) is not None:
+            raise ValueError(f"{problem}: {id!r:.100}")
+        made = fork_row(row, entries, seq, id, who, engine.clock.now())
+        said = {**lineage(row, entries, seq, changes or {}), "by": who, "reason": reason}
+        journal = copies(made, kept, build=engine.build, said=said)
+        if await engine.store.get([id]) or await engine._create(made, journal) != Verdict.OK:
+            raise AlreadyExistsError(f"{id} exists: a fork needs an id of its own", execution_id=id)
+        engine._hint(id)
+        return Handle(engine, id, workflow)
 
     async def _roll_back(
         self, row: Execution, order: Order, by: str | None, reason: str | None, *, wait: bool = True

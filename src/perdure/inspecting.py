@@ -8,7 +8,7 @@ from typing import Any
 
 from perdure.capturing import ALL, OFF, captured, of_frame
 from perdure.errors import NotFoundError, PerdureError
-from perdure.journal import CUT, is_outcome
+from perdure.journal import CUT, INHERITED, is_outcome, live
 from perdure.protection import Protection
 from perdure.records import ENDED, Dossier, Entry, Execution, Status
 from perdure.rehearsing import Rehearsal, rehearse
@@ -48,7 +48,8 @@ async def inspect(
     seq = last if at is None else _seq(entries, at, row)
     upto = [entry for entry in entries if entry.seq <= (last if at is None else reach(entries, seq))]
     then = _row_then(row, entries, upto, at)
-    found = await _frames(then, row, upto, dossier, workflow, protection, capture, at)
+    ahead = [e for e in live(entries) if e.key == INHERITED and e.seq > (upto[-1].seq if upto else 0)]
+    found = await _frames(then, row, upto, dossier, workflow, protection, capture, at, ahead[-1:])
     said = dossier if at is None else _said_then(dossier, entries, upto)
     requests = [
         request_view(request, said)
@@ -157,6 +158,7 @@ async def _frames(
     protection: Protection,
     capture: str,
     at: str | int | None,
+    ahead: Sequence[Entry],
 ) -> Found:
     """The frames of the code at rest there: by replay, or as they were recorded."""
     last = upto[-1].seq if upto else 0
@@ -170,7 +172,7 @@ async def _frames(
         note = f"it is {row.status}"
     else:
         try:
-            tree = await _replayed(then, row, upto, workflow, protection, capture)
+            tree = await _replayed(then, row, [*upto, *ahead], workflow, protection, capture)
             return Found(tree, "code", last)
         except PerdureError as error:
             note = f"the code at hand does not fit its journal: {error}"

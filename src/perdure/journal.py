@@ -92,7 +92,19 @@ class Journal:
     def began(self, created_at: int) -> int:
         """When this life of the execution began: what its code takes for the time until the first outcome."""
         first = self.entries[0] if self.entries else None
-        return first.completed_at if first is not None and first.key == STARTED_AGAIN else created_at
+        if first is not None and first.key == STARTED_AGAIN:
+            return first.completed_at
+        return int(self._inherited().get("began", created_at))
+
+    @property
+    def origin(self) -> str | None:
+        """Whose tasks those of this execution hash like, if it is a fork."""
+        return self._inherited().get("origin")
+
+    def _inherited(self) -> dict[str, Any]:
+        entry = self.local.get(INHERITED)
+        told: dict[str, Any] = {} if entry is None else msgspec.json.decode(entry.output or "{}")
+        return told
 
     def attributes_at_first(self, now: Any) -> Any:
         """The attributes as they were before the code set any; `now`: as they are in the row."""

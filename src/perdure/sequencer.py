@@ -88,7 +88,7 @@ class Sequencer:
         info: Any = None,
     ) -> None:
         self.id = execution_id
-        self.origin = origin or execution_id
+        self.origin = origin or (journal.origin if journal is not None else None) or execution_id
         self.info = info
         self.time = started_at
         self.journal = journal
