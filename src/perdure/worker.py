@@ -44,12 +44,6 @@ logger = logging.getLogger("perdure")
 PROCESS = uuid.uuid4().hex
 """Tells this process from all others, also from one that has its pid later."""
 
-BATCH = 1000
-"""Executions whose journals are read together."""
-
-TURN = 0.002
-"""Seconds for which beginning executions keeps the event loop."""
-
 FOREVER = 1e9
 """Seconds: the lease of who only submits, owns nothing, and so need not be taken over."""
 
