@@ -83,7 +83,7 @@ def approval(
     `actions`: what is to be approved, each approved, rejected, or approved with edited arguments. `approvers`: names,
     `role:NAME`, functions that are given the `Question` and name some; nobody named: anybody. `quorum`: so many
     different people. `stages`: `Stage`s (or lists of approvers) that decide one after the other. `exclude_requester`:
-    not whoever started the execution. `expires` (seconds or a timedelta), then `on_expiry`: "reject", "approve",
+    not whoever started it, if that is known. `expires` (seconds or a timedelta), then `on_expiry`: "reject", "approve",
     "escalate" (`escalate_to` decide, in a term of the same length), or "raise" (`TimeoutError`). `reminders`: how often
     notifiers are told again. `execute_within`: a decision that is used later than that is asked for anew. `rules`:
     functions that are given the `Question` and may decide it at once ("approve", "reject", or by action).

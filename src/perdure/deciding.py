@@ -16,6 +16,8 @@ from perdure.approvals import (
     APPROVE,
     EXPIRY,
     REJECT,
+    ROLE,
+    RULE,
     Asked,
     Policy,
     StageRow,
@@ -47,13 +49,22 @@ class _Settled(Exception):
 
 async def who_is(by: str | User | None, directory: Directory | None) -> User | None:
     """Who does something. A name's roles, and those of a `User` without any, are the directory's to say."""
-    if by is None or (isinstance(by, User) and by.roles):
-        return by
+    if by is None:
+        return None
     if not isinstance(by, str | User):
         raise TypeError(f"by= is a name or a User, not {by!r:.100}")
     user = by if isinstance(by, User) else User(by)
+    _check_person(user)
+    if user.roles:
+        return user
     known = None if directory is None else await directory(user.id)
     return user if known is None else User(user.id, known.roles, user.via or known.via)
+
+
+def _check_person(user: User) -> None:
+    """No person is called like a role, a rule or the end of time: their words would be taken for another's."""
+    if user.id == EXPIRY or user.id.startswith((ROLE, RULE)) or not user.id:
+        raise NotApproverError(f"{user.id!r} is no name of a person; nothing was changed")
 
 
 async def take_part(store: Store, clock: Clock, request_id: str, part: auditing.Part) -> Request:

@@ -235,7 +235,9 @@ def is_named(stage: StageRow, name: str | None, roles: Sequence[str]) -> bool:
     """May this person decide here? Where nobody is named, anybody may, but a quorum needs names."""
     if not stage.approvers:
         return name is not None or stage.quorum == 1
-    return name is not None and (name in stage.approvers or any(f"{ROLE}{role}" in stage.approvers for role in roles))
+    if name is None or name.startswith(ROLE):
+        return False
+    return name in stage.approvers or any(f"{ROLE}{role}" in stage.approvers for role in roles)
 
 
 # Decisions as text ----------------------------------------------------------------------------------------

@@ -121,9 +121,7 @@ async def test_who_is_not_named_does_not_decide(url: Any) -> None:
     async with Engine(url, workflows=[buy]) as engine:
         handle = await engine.start(buy, 5)
         request = await asked(engine, handle)
-        for who in (None, "bob", User("bob", roles=["sales"]), User("finance"), User("role:finance")):
-            if isinstance(who, User) and who.id == "role:finance":
-                continue
+        for who in (None, "", "bob", User("bob", roles=["sales"]), "finance", "role:finance", User("role:finance")):
             with pytest.raises(NotApproverError, match="nothing was changed"):
                 await engine.approve(request.id, by=who)
         with pytest.raises(InvalidAnswerError):
@@ -429,6 +427,17 @@ async def test_rules_decide_at_once_and_are_named(url: Any) -> None:
         [row] = await engine.store.requests(execution_ids=["little"], status=None)
         assert (row.status, row.answered_by) == ("decided", "rule:small")
         await asked(engine, await engine.start(ruled, 100))
+
+
+async def test_nobody_speaks_in_the_name_of_a_rule_a_role_or_time() -> None:
+    async with Engine(MemoryStore(), workflows=[several]) as engine:
+        request = await asked(engine, await engine.start(several))
+        for name in ("rule:small", "role:finance", "expiry", User("rule:small", roles=["finance"]), ""):
+            with pytest.raises(NotApproverError, match="no name of a person"):
+                await engine.approve(request.id, by=name)
+            with pytest.raises(NotApproverError):
+                await engine.claim(request.id, by=name)
+        await engine.reassign(request.id, to="ana", by="ana")
 
 
 async def test_a_function_that_fails_fails_the_approval_and_nothing_else() -> None:

@@ -6,7 +6,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_type
 
-from perdure import Completed, Engine, Retry, Waiting, checkpoint, current, gather, interrupt, sleep, step, workflow
+from perdure import (
+    Completed,
+    Decision,
+    Engine,
+    Retry,
+    Waiting,
+    approval,
+    checkpoint,
+    current,
+    gather,
+    interrupt,
+    sleep,
+    step,
+    workflow,
+)
 
 
 @dataclass
@@ -49,6 +63,7 @@ async def fulfil(order: Order, rush: bool = False) -> int:
     assert_type(await pack(order), list[str])
     assert_type(await gather(label(order), label(order)), list[bytes])
     assert_type(await interrupt("Where to?", schema=Address), Address)
+    assert_type(await approval("Go?", approvers=["ana"], quorum=1), Decision)
     await sleep(timedelta(days=30))
     await checkpoint("packed")
     return 1
