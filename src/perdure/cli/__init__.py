@@ -7,7 +7,7 @@ telling.py      events, value              stats.py     stats                   
 deciding.py     approve, reject, comment, claim, reassign, resolve                audit.py     audit
 acting.py       answer, signal             delivered.py what is said then
 steering.py     cancel, pause, resume, retry            pruning.py   prune        many.py      verbs on many
-rewinding.py    rollback
+rewinding.py    rollback                   forking.py   fork         states.py  what `show` says of a state
 schedule.py     schedule                   verify.py    verify                    database/    db
 move.py         move
 lint.py         lint                       new.py       new                       completion.py   completion
@@ -34,6 +34,7 @@ from perdure.cli.completion import completion
 from perdure.cli.database import db
 from perdure.cli.deciding import approve, claim, comment_command, reassign, reject, resolve
 from perdure.cli.exporting import export
+from perdure.cli.forking import fork
 from perdure.cli.lint import lint_command
 from perdure.cli.looking import inbox, list_command, show, watch
 from perdure.cli.move import move
@@ -57,7 +58,7 @@ GROUPS = {
     "Begin": ("demo", "new", "run", "start", "worker", "schedule"),
     "Look": ("list", "show", "watch", "events", "value", "inbox", "audit", "stats", "export"),
     "Decide": ("approve", "reject", "answer", "resolve", "comment", "claim", "reassign"),
-    "Act": ("signal", "cancel", "pause", "resume", "retry", "rollback", "prune"),
+    "Act": ("signal", "cancel", "pause", "resume", "retry", "rollback", "fork", "prune"),
     "Deploy": ("verify", "lint"),
     "Database": ("db", "move"),
     "Besides": ("completion",),
@@ -106,7 +107,7 @@ for command in (
     *(new, run, start, worker, schedule),
     *(list_command, show, watch, events, value, inbox, stats, export),
     *(approve, reject, answer, resolve, comment_command, claim, reassign, audit),
-    *(signal_command, cancel, pause, resume, retry, rollback, prune),
+    *(signal_command, cancel, pause, resume, retry, rollback, fork, prune),
     *(verify, lint_command, db, move, completion),
 ):
     cli.add_command(command)

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from perdure.cli import documents, ending, shown
+from perdure.cli import documents, ending, shown, states
 from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.filters import Filter, filters
 from perdure.cli.follow import Follower
@@ -14,13 +14,14 @@ from perdure.cli.interrupt import interruption, unless
 from perdure.cli.progress import progress_for
 from perdure.cli.reference import find_execution
 from perdure.cli.session import DONE, Session, shared, user, with_session
+from perdure.cli.target import load_module
 from perdure.cli.telling import published
 from perdure.cli.words import table, when
 from perdure.clock import to_datetime
 from perdure.deciding import seen_requests
 from perdure.engine import Engine
 from perdure.outcome import User
-from perdure.records import Execution, Page
+from perdure.records import ENDED, Execution, Page
 from perdure.search import Query
 
 
@@ -70,14 +71,46 @@ def _name(row: Execution) -> str:
 
 @click.command()
 @click.argument("id")
+@click.option("--at", metavar="ENTRY", help="As it was behind an entry: a number, a key, a checkpoint's name.")
+@click.option("--diff", nargs=2, metavar="A B", help="What differs between two entries.")
+@click.option("--code", metavar="MODULE", help="The module of its workflow: then the journal is replayed on it.")
 @shared
 @with_session
-def show(session: Session, id: str) -> int:
-    """Show one execution: status, requests, history, errors.
+def show(session: Session, id: str, at: str | None, diff: tuple[str, str] | None, code: str | None) -> int:
+    """Show one execution: status, requests, position, variables, history, errors.
 
-    A beginning of the id that no other execution has is enough.
+    A beginning of the id that no other execution has is enough. Without --code, variables and positions are
+    those of the latest snapshot: at a checkpoint, a wait, a failure.
     """
+    if at is not None and diff is not None:
+        raise click.UsageError("--at or --diff, not both")
+    if code is not None:
+        load_module(code)
+    if at is not None:
+        return asyncio.run(_show_then(session, session.engine(), id, at))
+    if diff is not None:
+        return asyncio.run(_show_differences(session, session.engine(), id, *diff))
     return asyncio.run(_show(session, session.engine(), id))
+
+
+async def _show_then(session: Session, engine: Engine, id: str, at: str) -> int:
+    async with engine:
+        row = await find_execution(engine, id)
+        state = await engine.get(row.id).inspect(states.entry_of(at))
+    session.document(states.document(state))
+    states.tell(session, state)
+    return DONE
+
+
+async def _show_differences(session: Session, engine: Engine, id: str, a: str, b: str) -> int:
+    async with engine:
+        row = await find_execution(engine, id)
+        before, after = [await engine.get(row.id).inspect(states.entry_of(each)) for each in (a, b)]
+    found = states.differences(before, after)
+    told = [{"name": name, "before": one, "after": other} for name, one, other in found]
+    session.document({"id": row.id, "from": before.at, "to": after.at, "differences": told})
+    states.tell_differences(session, before, after, found)
+    return DONE
 
 
 async def _show(session: Session, engine: Engine, id: str) -> int:
@@ -90,9 +123,11 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
         asked = await engine.store.requests(execution_ids=[row.id, *(child.id for child in below)])
         requests = await seen_requests(engine.store, asked)
         why_not = nobody_runs(await live_workers(engine.insight), row)
+        stands = await states.stands(session, engine, handle)
     session.document(
         {
             **documents.execution(row),
+            "state": stands,
             "requests": [documents.request(request) for request in requests],
             "history": [documents.entry(entry) for entry in history],
             "children": [documents.brief(child) for child in below],
@@ -104,6 +139,8 @@ async def _show(session: Session, engine: Engine, id: str) -> int:
     shown.execution(session, row, why_not)
     shown.told(session, said, used)
     shown.waits(session, row, requests, below)
+    if row.status not in ENDED:
+        states.tell_branches(session, stands)
     shown.journal(session, row, history)
     shown.errors(session, row, history)
     shown.next_step(session, row, requests, why_not)
