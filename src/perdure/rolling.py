@@ -23,22 +23,20 @@ from perdure.deliveries import Rewind
 from perdure.errors import (
     CrashLoopError,
     ExecutionCancelledError,
-    PerdureError,
     RollbackStuckError,
     UnknownOutcomeError,
 )
-from perdure.journal import ATTEMPT, CUT, RECEIVE, ROLLBACK, UNDO, unpacker_of
+from perdure.journal import ATTEMPT, CUT, RECEIVE, ROLLBACK, UNDO
 from perdure.keys import child_id, request_id
-from perdure.packing import Unpacker, is_packed
-from perdure.recalling import recall
+from perdure.recalling import NOT_DONE, Past
 from perdure.records import Change, Entry, Execution, Inbox, Request, RollbackAction, Status
 from perdure.retry import Retry, delay
 from perdure.rollback import GENERATIONS, Order, Plan, Task, generations, open_order, plan, target
 from perdure.scope import CURRENT, STARTED, Call
 from perdure.steps import StepOptions, StepSpec
 from perdure.store import Store, room
-from perdure.undoing import Unknown, body_of, fitted
-from perdure.workflow import UNDOABLE, Step, SyncStep
+from perdure.undoing import body_of, fitted
+from perdure.workflow import Step, SyncStep
 
 if TYPE_CHECKING:
     from perdure.executor import Run
@@ -92,8 +90,7 @@ class _Rollback:
         self.attempts: dict[str, Entry] = {}
         self.asked: dict[str, Request] = {}
         self.inbox: Inbox | None = None
-        self.recalled: dict[str, Call] | None = None
-        self.unpacker: Unpacker | None = None
+        self.past = Past(run, [])
         self.leaving = False
         self.task: asyncio.Task[None] | None = None
 
@@ -150,7 +147,6 @@ class _Rollback:
                 self.asked[request.key] = request
         if self.begun is None:
             self.entries = await worker.insist(lambda: store.history(run.id))
-            self.unpacker = unpacker_of(self.entries)
             run.seq = max(run.seq, self.entries[-1].seq if self.entries else run.execution.base_seq)
             await self._begin()
         for task in self.plan.tasks:
@@ -169,6 +165,7 @@ class _Rollback:
             self.begun, self.order = known
             earlier = [entry for entry in self.entries if entry.seq < self.begun.seq]
             self.plan = plan(earlier, self.order, run.execution.base_seq)
+            self.past = Past(run, earlier)
             for entry in self.entries:
                 if entry.seq > self.begun.seq:
                     self._note(entry)
@@ -181,6 +178,7 @@ class _Rollback:
             raise RollbackStuckError(f"{run.id} was rolled back {GENERATIONS} times", execution_id=run.id)
         self.order = order
         self.plan = plan(self.entries, order, run.execution.base_seq)
+        self.past = Past(run, self.entries)
         requests = self.inbox.requests if self.inbox is not None else ()
         for request in requests:
             if request.status == "open" and request.kind != "undo":
@@ -230,13 +228,13 @@ class _Rollback:
             return await self._child(task)
         started = run.now()
         try:
-            spec, call_args, call_kwargs = await self._called(task)
-            result = await self._result(task, spec, call_args, call_kwargs)
+            spec, call_args, call_kwargs = await self.past.called(task)
+            result = await self.past.result(task, spec, call_args, call_kwargs)
         except bodies.FATAL:
             raise
         except Exception as error:
             return await self._fail(task, error, started)
-        if result is _NOT_DONE:
+        if result is NOT_DONE:
             return await self._outcome(task, "completed", '"nothing was done"', None, 1, started, status="skipped")
         undo = spec.options.undo
         args, kwargs = fitted(undo, (result, *call_args), call_kwargs)
@@ -293,59 +291,6 @@ class _Rollback:
         seconds = (when - self.run.now()) / SECOND
         if seconds > 0:
             await self.run.worker.clock.sleep(seconds)
-
-    async def _called(self, task: Task) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """The step that a task undoes, and the arguments that it was called with."""
-        if self.recalled is None:
-            earlier = [entry for entry in self.entries if self.begun is None or entry.seq < self.begun.seq]
-            self.recalled = await recall(self.run, earlier)
-        call = self.recalled.get(task.entry.key)
-        means = task.means
-        assert means is not None
-        if call is not None and getattr(call.spec, "options", None) is not None and call.spec.options.undo is not None:
-            if call.args is not None:
-                return call.spec, call.args, {}
-            args, kwargs = call.spec.arguments.unbind(call.input)
-            return call.spec, tuple(args), dict(kwargs)
-        step = UNDOABLE.get(means.step or "")
-        if step is None:
-            raise PerdureError(
-                f"{task.entry.key} is undone by {means.undo} of {means.step}, which is not in the code here",
-                execution_id=self.run.id,
-                key=task.key,
-            )
-        args, kwargs = step.spec.arguments.unbind(self._text_of(task.intent or task.entry, "i"))
-        return step.spec, tuple(args), dict(kwargs)
-
-    def _text_of(self, entry: Entry, column: str) -> str:
-        text = entry.input if column == "i" else entry.output
-        if is_packed(text) and self.unpacker is not None:
-            return self.unpacker.text(entry.seq, column)
-        return text or ("{}" if column == "i" else "null")
-
-    async def _result(self, task: Task, spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the step gave: `Unknown`, or `_NOT_DONE` where its `verify=` says so."""
-        if task.kind == "undo":
-            return spec.decode(self._text_of(task.entry, "o"))
-        if task.kind == "error":
-            return Unknown
-        verify = spec.options.verify
-        if verify is not None:
-            call = Call(self.run.sequencer, spec, task.key, None, "null")
-            call.run, call.state = self.run, STARTED
-            if asyncio.iscoroutinefunction(verify):
-                found = await verify(*args, **kwargs)
-            else:
-                found = await bodies.in_thread(self.run, call, args, kwargs, verify)
-            return _NOT_DONE if found is None else found
-        if spec.options.undo_unknown:
-            return Unknown
-        raise UnknownOutcomeError(
-            f"{task.entry.key} was begun, and nobody knows whether it happened: its undo is not run blindly."
-            " Look, undo it by hand if need be, and say that it is done",
-            execution_id=self.run.id,
-            key=task.key,
-        )
 
     # Children -----------------------------------------------------------------------------------------
 
@@ -577,7 +522,6 @@ class _Rollback:
         run.committer.change(run, change)
 
 
-_NOT_DONE = object()
 _ENDS = frozenset({Status.FAILED, Status.ROLLED_BACK, Status.ROLLBACK_FAILED})
 
 
