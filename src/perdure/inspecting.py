@@ -176,6 +176,8 @@ async def _frames(
             return Found(tree, "code", last)
         except PerdureError as error:
             note = f"the code at hand does not fit its journal: {error}"
+        except Exception as error:  # what is damaged, or encrypted, cannot be begun
+            note = f"it cannot be replayed: {type(error).__name__}: {error}"
     wanted = latest(dossier.snapshots, last)
     if wanted is None:
         return Found(note=f"{note}, and no snapshot is recorded")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from perdure import (
+    DecodeError,
+    Encryption,
     Engine,
     Failed,
     MemoryStore,
@@ -22,6 +24,7 @@ from perdure import (
     Waiting,
     checkpoint,
     gather,
+    generate_key,
     interrupt,
     sleep,
     step,
@@ -469,3 +472,67 @@ async def test_each_owner_has_chains_of_its_own_and_each_park_is_recorded() -> N
         assert [(row.cause, row.kind) for row in rows] == [("checkpoint", "full"), ("wait", "full"), ("wait", "full")]
         assert len({(row.seq, row.branch) for row in rows}) == 3
         assert restored(rows, rows[-1])["branches"][""]["variables"]["found"] == [2, "one"]
+
+
+@workflow(name="holds_hostile")
+async def holds_hostile() -> int:
+    hostile = Hostile()
+    n = await count(1)
+    await interrupt("Well?")
+    del hostile
+    return n
+
+
+async def test_no_value_can_make_a_call_fail() -> None:
+    TOUCHED.clear()
+    async with Engine("memory://", workflows=[holds_hostile]) as engine:
+        handle = await waits(engine, holds_hostile)
+        assert (await handle.inspect()).variables["hostile"]["$type"] == "Hostile"
+        await engine.answer(f"{handle.id}:interrupt#1", None)
+        assert await handle.result() == 2
+    assert TOUCHED == []
+
+
+async def test_snapshots_are_encrypted_with_all_the_rest() -> None:
+    pytest.importorskip("cryptography")
+    store = MemoryStore()
+    keys = Encryption.from_text(f"k:{generate_key()}")
+    async with Engine(store, workflows=[counts], codec=keys) as engine:
+        handle = await waits(engine, counts)
+        assert (await handle.inspect()).variables["n"] == 3
+        assert all(
+            "marks" not in row.state for row in (await store.dossiers([handle.id], snapshots=True))[handle.id].snapshots
+        )
+        async with Engine(store, workflows=[three], codec=keys, worker=False) as other:
+            state = await other.get(handle.id).inspect()
+            assert (state.source, state.variables["n"]) == ("snapshot", 3)
+        async with Engine(store, workflows=[counts], worker=False) as blind:
+            state = await blind.get(handle.id).inspect()
+            assert state.variables == {} and "no keys" in (state.note or "")
+        fork = await handle.fork(at="count#2")
+        assert isinstance(await fork.outcome(), Waiting)
+        assert (await fork.inspect()).variables["n"] == 3
+
+
+async def test_a_damaged_snapshot_is_an_error_and_no_empty_state() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[counts]) as engine:
+        handle = await waits(engine, counts)
+        rows = store._snapshots[handle.id]
+        rows[0].state = rows[0].state.replace("n", "m")
+        async with Engine(store, workflows=[three], worker=False) as other:
+            with pytest.raises(DecodeError, match=f"snapshot of {handle.id} at entry"):
+                await other.get(handle.id).inspect(at="count#2")
+        assert (await handle.inspect(at="count#2")).source == "code"
+
+
+async def test_in_a_namespace_the_state_and_forks_have_the_names_of_that_namespace() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[counts], namespace="shop") as engine:
+        handle = await engine.start(counts.options(execution_id="x"))
+        await handle.outcome()
+        fork = await handle.fork(at="count#1", execution_id="y")
+        assert isinstance(await fork.outcome(), Waiting)
+        state = await fork.inspect()
+        assert (state.id, state.metadata["lineage"]["forked_from"]) == ("y", "x")
+        assert [row.id for row in (await engine.list()).items] == ["y", "x"]

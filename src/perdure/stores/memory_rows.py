@@ -77,7 +77,9 @@ class MemoryRows:
                 known = self._actions[row.execution_id]
                 known[:] = [a for a in known if (a.generation, a.seq) != (row.generation, row.seq)] + [row]
             case Snapshot():
-                self._snapshots[row.execution_id].append(row)
+                states = self._snapshots[row.execution_id]
+                if all(_place_of(other) != _place_of(row) for other in states[-8:]):  # a batch may come again
+                    states.append(row)
 
     def _drop_dossier(self, id: str) -> None:
         for rows in (self._decisions, self._events, self._actions, self._snapshots):

@@ -111,11 +111,12 @@ on duplicate key update
     completed_at = values(completed_at);
 
 -- name: insert_snapshots
--- The states behind entries.
+-- The states behind entries, unless they are there: a batch may come again.
 insert into state_snapshots (
     execution_id, seq, branch, generation, name, cause, kind, base_digest, digest, state, encoding, checksum,
     created_at
-) values %(rows)s;
+) values %(rows)s
+on duplicate key update seq = state_snapshots.seq;
 
 -- name: close_requests
 -- Waits that were withdrawn. Not those of the refused.

@@ -373,6 +373,7 @@ with me as materialized (
         base_digest text, digest text, state text, encoding text, checksum bigint, created_at bigint
     )
     where exists (select from me) and s.execution_id not in (select execution_id from refused)
+    on conflict (execution_id, seq, branch) do nothing -- a batch may come again
 ), closed as (
     update approval_requests r
     set status = 'withdrawn', decided_at = perdure_time($24)

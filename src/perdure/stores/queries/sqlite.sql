@@ -201,8 +201,8 @@ insert or replace into rollback_actions (
 ) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_snapshot
--- The state behind an entry.
-insert into state_snapshots (
+-- The state behind an entry, unless it is there: a batch may come again.
+insert or ignore into state_snapshots (
     execution_id, seq, branch, generation, name, cause, kind, base_digest, digest, state, encoding, checksum,
     created_at
 ) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
