@@ -163,8 +163,15 @@ _POLICY = msgspec.json.Decoder(Policy)
 
 
 def policy_of(request: Request) -> Policy:
-    """The policy in a request's row."""
-    return _POLICY.decode(request.policy) if request.policy else Policy([StageRow()])
+    """The policy in a request's row. Raises `DecodeError`."""
+    if not request.policy:
+        return Policy([StageRow()])
+    try:
+        return _POLICY.decode(request.policy)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DecodeError(
+            f"the policy of {request.id} is damaged: {error}", execution_id=request.execution_id
+        ) from error
 
 
 @dataclass(slots=True, frozen=True)
@@ -327,9 +334,13 @@ def asked_actions(request: Request) -> list[Asked]:
         return []
     try:
         found = json.loads(request.details or "")["actions"]
-        return [Asked(**each) for each in found]
-    except (ValueError, KeyError, TypeError) as error:
+        actions: list[Any] = [Asked(**each) for each in found]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DecodeError(f"the actions of {request.id} cannot be read here: {error!r}") from error
+    for action in actions:
+        if not (isinstance(action.id, str) and isinstance(action.arguments, dict)):
+            raise DecodeError(f"the actions of {request.id} are damaged", execution_id=request.execution_id)
+    return actions
 
 
 def details_text(request: Request) -> str | None:
@@ -338,7 +349,7 @@ def details_text(request: Request) -> str | None:
         return request.details
     try:
         found = json.loads(request.details)["details"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return request.details
     return None if found is None else dump(found)
 
@@ -351,6 +362,16 @@ def digest_of(request: Request) -> str:
     """The digest of what a request's row asks."""
     actions = policy_of(request).actions
     return _hash(request.execution_id, request.key, request.generation, request.message, request.details, actions)
+
+
+def answered_digest(request: Request) -> str | None:
+    """Of what a request's answer says it decides. Raises `DecodeError`."""
+    try:
+        found = json.loads(request.answer or "null")
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"the decision of {request.id} is damaged: {error}") from error
+    digest = found.get("digest") if isinstance(found, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def round_of(request_id: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,12 +19,14 @@ from perdure.approvals import (
     Policy,
     Question,
     StageRow,
+    answered_digest,
     asked_actions,
     details_text,
     policy_of,
     round_of,
 )
 from perdure.codec import CODEC, checksum, encode_error
+from perdure.errors import DecodeError
 from perdure.keys import request_id
 from perdure.records import Request
 from perdure.scope import GONE, Call
@@ -41,6 +42,14 @@ def enter(run: Run, call: Call) -> None:
     A request that asks for something else than the code does now is withdrawn, and a decision that was not used in its
     time is none any more: both are asked for anew, under another id.
     """
+    try:
+        _enter(run, call)
+    except DecodeError as error:
+        error.execution_id, error.key = run.id, call.key
+        run.block(error)
+
+
+def _enter(run: Run, call: Call) -> None:
     ask: Ask = call.extra
     request = run.requests.get(call.key)
     if request is None or request.kind != APPROVAL:
@@ -74,7 +83,7 @@ def decided(run: Run, call: Call, request: Request) -> None:
     if not errands.is_readable(run, request.answer):
         return
     if request.answer is not None:
-        if json.loads(request.answer).get("digest") != request.digest:  # not of this request, whoever wrote it there
+        if answered_digest(request) != request.digest:  # not of this request, whoever wrote it there
             return _ask(run, call, round_of(request.id) + 1)
         return run.put(call, APPROVAL, "completed", request.answer, None)
     if request.status == "expired":

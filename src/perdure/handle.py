@@ -21,7 +21,7 @@ from perdure.inspecting import inspect
 from perdure.journal import PUBLISH, USAGE
 from perdure.keys import check_execution_id
 from perdure.outcome import Cancelled, OpenRequest, Outcome, RollbackFailed, RolledBack, User, Waiting
-from perdure.records import ENDED, Execution, Message, Status, Verdict
+from perdure.records import ENDED, Dossier, Execution, Message, Status, Verdict
 from perdure.retrying import retry
 from perdure.rewinding import RollbackPlan, plan_view, planned, roll_back
 from perdure.rollback import Order
@@ -393,15 +393,20 @@ class Handle(Generic[R]):
         return total
 
     async def export(self) -> dict[str, Any]:
-        """Everything that is recorded of it, as one JSON document: row, journal, requests, descendants' ids."""
+        """Everything that is recorded of it, as one JSON document: row, journal, requests, decisions, events,
+        rollbacks, descendants' ids."""
         engine = self.engine
         row = await engine._row(self.id)
         requests = await engine.store.requests(execution_ids=[self.id], status=None)
+        dossier = (await engine.store.dossiers([self.id])).get(self.id, Dossier())
         document = {
             "perdure": 1,
             "execution": row,
             "journal": [entry._asdict() for entry in await engine.store.history(self.id)],
             "requests": requests,
+            "decisions": dossier.decisions,
+            "events": dossier.events,
+            "rollback_actions": dossier.actions,
             "open_descendants": [child.id for child in await engine.store.tree(self.id)],
         }
         return msgspec.json.decode(msgspec.json.encode(document))  # type: ignore[no-any-return]

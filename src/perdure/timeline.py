@@ -71,7 +71,7 @@ def _of_request(request: Request, events: Sequence[AuditEvent]) -> Iterator[Mome
 def _of_event(event: AuditEvent) -> Moment:
     try:
         details = json.loads(event.details or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         details = None
     digest = details.get("digest") if isinstance(details, dict) else None
     words = event.comment
@@ -103,7 +103,7 @@ def _of_entry(entry: Entry) -> Iterator[Moment]:
 def _object(text: str | None) -> dict[str, Any]:
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -216,7 +216,7 @@ def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
         key=row.key,
         kind=row.kind,
         message=row.message,
-        details=value_of(row.details if row.policy is None else details_text(row)),
+        details=value_of(_details(row)),
         status=row.status,
         schema=row.schema,
         assignee=row.assignee,
@@ -232,19 +232,26 @@ def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
     )
 
 
-def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[str]]:
-    """The actions of an approval with their arguments as they stand, and who decides now."""
-    policy = policy_of(row)
+def _details(row: Request) -> str | None:
     try:
+        return row.details if row.policy is None else details_text(row)
+    except DecodeError:
+        return row.details
+
+
+def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[str]]:
+    """The actions of an approval, their arguments as they stand, and who decides now. Of what is damaged, nothing."""
+    approvers: list[str] = []
+    try:
+        policy = policy_of(row)
+        approvers = policy.stages[0].approvers if policy.stages else []
         asked = asked_actions(row)
         state = state_of(policy, asked, votes_of(said, asked))
-    except DecodeError:
-        return [], policy.stages[0].approvers if policy.stages else []
-    actions = []
-    for action in asked:
-        stands = state.standing.get(action.id)
-        actions.append((action if stands is None else replace(action, arguments=json.loads(stands))).view())
-    return actions, stage_of(policy, state).approvers
+        standing = {id: json.loads(text) for id, text in state.standing.items() if text is not None}
+        stand = [replace(each, arguments=standing.get(each.id, each.arguments)) for each in asked]
+        return [each.view() for each in stand], stage_of(policy, state).approvers
+    except (DecodeError, ValueError, TypeError, AttributeError, RecursionError):
+        return [], approvers
 
 
 def _decision(text: str | None) -> Any:
@@ -259,8 +266,8 @@ def _voice(row: DecisionRow) -> Voice:
     if row.arguments is not None:
         try:
             arguments = values(json.loads(row.arguments))
-        except ValueError:
-            arguments = ENCRYPTED
+        except (ValueError, AttributeError, RecursionError):
+            arguments = ENCRYPTED if row.arguments.startswith(SEALED) else row.arguments
     at = to_datetime(row.decided_at)
     return Voice(row.decided_by, row.decided_via, row.action_id, row.decision, arguments, row.comment, row.digest, at)
 

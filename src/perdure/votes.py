@@ -253,7 +253,10 @@ def decision_text(request: Request, actions: Sequence[Asked], state: State, at: 
         if text is None:
             settled[action.id] = {"approved": False, "reason": state.reasons.get(action.id)}
             continue
-        arguments = json.loads(text)
+        try:
+            arguments = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"the edited arguments of {action.id} are damaged: {error}") from error
         settled[action.id] = {"approved": True, "arguments": arguments, "edited": arguments != dict(action.arguments)}
     return dump(
         {
@@ -279,7 +282,7 @@ def decision_of(text: str) -> Decision:
             else:
                 actions[id] = Rejected(said["reason"])
         return Decision(tree["approved"], tree["by"], tree["comment"], to_datetime(tree["decided_at"]), actions)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DecodeError(f"a recorded decision is damaged: {error!r}") from error
 
 

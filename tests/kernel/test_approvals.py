@@ -106,6 +106,9 @@ async def test_a_decision_lets_it_go_on_and_says_who_why_and_of_what(url: Any) -
         [entry] = [entry for entry in await engine.store.history("b") if entry.kind == "approval"]
         assert request.digest is not None
         assert request.digest in (entry.output or "")
+        exported = await handle.export()
+        assert [each["decided_by"] for each in exported["decisions"]] == ["bob"]
+        assert [each["what"] for each in exported["events"]] == ["approved"]
 
 
 async def test_a_rejection_is_a_value(url: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from perdure import (
     NoExecutionError,
     NotApproverError,
     NotFoundError,
+    PerdureError,
     Stage,
     Waiting,
     approval,
@@ -40,7 +42,9 @@ from perdure import (
 from perdure.approvals import Asked, Policy, StageRow, make_ask
 from perdure.records import Request
 from perdure.testing import crash_everywhere
+from perdure.timeline import faults, timeline
 from perdure.votes import Vote, count, state_of
+from tests.proofs.test_hostile_rows import PAYLOADS
 
 RAN: list[Any] = []
 
@@ -221,6 +225,40 @@ async def test_a_question_is_answered_and_not_decided_but_claimed_like_others() 
         assert (await engine.reassign(id, to="bob", by="ana")).assignee == "bob"
         await engine.answer(id, "there", by="bob")
         assert await handle.result(timeout=30) == "there"
+
+
+@pytest.mark.slow
+async def test_whatever_stands_in_its_row_only_that_approval_suffers() -> None:
+    for payload in PAYLOADS:
+        for column in ("policy", "details", "answer", "digest"):
+            await _suffers(payload, column)
+
+
+async def _suffers(payload: str, column: str) -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[dropping], namespace="default") as engine:
+        for id in ("bad", "good"):
+            handle = await engine.start(dropping.options(execution_id=id), 1)
+            assert isinstance(await handle.outcome(timeout=30), Waiting)
+        row = next(row for row in store._requests.values() if row.execution_id == "bad")
+        setattr(row, column, payload)
+        if column == "answer":
+            row.status, row.answered_by, row.decided_at = "decided", "ana", row.created_at
+        ids = {request.execution_id: request.id for request in await engine.requests()}
+        assert "good" in ids
+        dossier = (await store.dossiers(["bad"]))["bad"]
+        execution, rows, entries = (await store.get(["bad"]))["bad"], [row], await store.history("bad")
+        timeline(execution, rows, dossier, entries)
+        faults(execution, rows, dossier, entries)
+        with contextlib.suppress(PerdureError):
+            await engine.approve(row.id, by="ana")
+        await engine.approve(ids["good"], by="ana")
+        assert isinstance(await engine.get("good").outcome(timeout=30), Waiting)
+        with contextlib.suppress(PerdureError):
+            await engine.get("bad").pause()
+            await engine.get("bad").resume()
+        assert await engine.get("bad").outcome(timeout=30) is not None
+    assert ("dropped", 1) in RAN
 
 
 # Votes, pure ----------------------------------------------------------------------------------------------
