@@ -7,6 +7,7 @@ be looked at: it is never decoded into a workflow, never compared, and cannot ma
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import sys
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from perdure.codec import checksum
 from perdure.journal import CHECKPOINT
 from perdure.places import frames_in_thread, frames_of, is_users
+from perdure.protection import Protection
 from perdure.records import Snapshot
-from perdure.redaction import Redaction
+from perdure.redaction import Redact, Redaction
 from perdure.scope import CURRENT
 from perdure.snapshots import Chain, Link
 from perdure.variables import Shown
@@ -157,6 +159,12 @@ class Album:
         return self.chain.add(state)
 
 
+@functools.lru_cache(maxsize=256)
+def _hiding(protection: Protection, redact: Redact | None) -> Redaction:
+    """What is hidden in the pictures of a workflow: made once, as each park needs it."""
+    return protection.hiding(redact)
+
+
 def picture(run: Run, cause: str, name: str | None = None, error: BaseException | None = None) -> None:
     """Have the state recorded with what is committed next. Never raises."""
     capture = run.workflow.options_.capture or run.worker.capture
@@ -171,7 +179,11 @@ def picture(run: Run, cause: str, name: str | None = None, error: BaseException 
 def _picture(run: Run, capture: str, cause: str, name: str | None, error: BaseException | None) -> None:
     album = run.album
     if album is None:
-        redaction = run.worker.protection.hiding(run.workflow.options_.redact)
+        protection, redact = run.worker.protection, run.workflow.options_.redact
+        try:
+            redaction = _hiding(protection, redact)  # type: ignore[arg-type]
+        except TypeError:  # a function of the user's that has no hash
+            redaction = protection.hiding(redact)
         album = run.album = Album(redaction, capture == ALL)
     if album.seqs.get(cause) == run.seq:
         return  # it is parked once more, and nothing has come since

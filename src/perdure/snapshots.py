@@ -27,6 +27,8 @@ from perdure.records import Snapshot
 FULL = "full"
 DIFFERENCE = "difference"
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 MOST = 2
 """So many times its size the differences since the last full state may be."""
 
@@ -35,7 +37,7 @@ State = dict[str, Any]
 
 def text_of(state: Any) -> str:
     """A state as it is recorded: ASCII JSON, equal for equal states."""
-    return json.dumps(state, sort_keys=True, separators=(",", ":"))
+    return _encode(state)
 
 
 class Link(NamedTuple):
