@@ -147,8 +147,10 @@ def _permitted(spec: StepSpec, decision: Decision, text: str, key: str | None) -
     """The arguments that may run. Raises `ApprovalRejectedError`."""
     raw = raw_arguments(text, spec.name)
     if raw is None:
-        reason = f": {decision.comment}" if decision.comment else ""
-        raise ApprovalRejectedError(f"{spec.name} was rejected by {decision.by or 'somebody'}{reason}", key=key)
+        rejected = decision.actions.get(spec.name)
+        why = getattr(rejected, "reason", None) or decision.comment
+        words = f"{spec.name} was rejected by {decision.by or 'somebody'}" + (f": {why}" if why else "")
+        raise ApprovalRejectedError(words, key=key)
     return spec.arguments.normalize(raw)
 
 

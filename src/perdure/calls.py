@@ -265,7 +265,7 @@ async def rollback(to: str | int | None = None, *, reason: str | None = None) ->
 
     `to`: a checkpoint's name (its latest), a key (`pack#2`) or an entry's number; None: everything is undone, and the
     execution ends `rolled_back`. What comes after it is called anew, with other idempotency keys;
-    `current().generation` and `current().rollback_reason` tell that code why. After 20 rollbacks a person is asked.
+    `current().generation` and `current().rollback_reason` tell that code why. After 20 of them a person is asked.
     """
     scope = _workflow_scope("rollback")
     sequencer = scope.sequencer

@@ -113,10 +113,15 @@ class Handle(Generic[R]):
             finally:
                 engine.watch.forget(self.id, waiter)
 
-    async def _stands(self, row: Execution, ends: bool) -> Outcome | None:
+    async def _standing(self, row: Execution) -> Outcome | None:
+        """What the row alone says, and of a rollback what became of each undo."""
         outcome = outcome_of(row, self._known(row))
         if isinstance(outcome, RolledBack | RollbackFailed):
-            outcome = rolled_back(outcome, (await self.engine.store.dossiers([self.id])).get(self.id))
+            return rolled_back(outcome, (await self.engine.store.dossiers([self.id])).get(self.id))
+        return outcome
+
+    async def _stands(self, row: Execution, ends: bool) -> Outcome | None:
+        outcome = await self._standing(row)
         if outcome is not None:
             if ends and row.status == Status.PAUSED:
                 return None
@@ -227,7 +232,7 @@ class Handle(Generic[R]):
         task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
         engine._hint(self.id)
         row = await task
-        outcome = outcome_of(row, self._known(row))
+        outcome = await self._standing(row)
         return outcome if outcome is not None else Cancelled(who, reason)
 
     async def rollback(

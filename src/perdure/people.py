@@ -108,7 +108,8 @@ class People:
         comment: str | None = None,
     ) -> OpenRequest:
         """Reject all that a request asks for. See `decide`."""
-        return await self.decide(request_id, "reject", by=by, comment=reason if comment is None else comment)
+        said = "; ".join(words for words in (reason, comment) if words)
+        return await self.decide(request_id, "reject", by=by, comment=said or None)
 
     async def comment(self, request_id: str, text: str, *, by: str | User | None = None) -> OpenRequest:
         """Say something about an open request; it is kept in the audit."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -19,8 +18,8 @@ from perdure.errors import PerdureError
 from perdure.journal import CHECKPOINT, CUT, INHERITED, INTENT, ROLLBACK, UNDO, enclosing, is_outcome, live, name_of
 from perdure.records import Entry, Inbox
 
-GENERATIONS = 20
-"""So often may one execution be rolled back before it is blocked."""
+RETURNS = 20
+"""So often may an execution's own code go back before it is blocked."""
 
 CHILDREN = frozenset({"child", "start_child"})
 BODIES = frozenset({"step", CHECKPOINT})
@@ -143,7 +142,7 @@ def target(entries: Sequence[Entry], to: str | int, base: int = 0) -> int:
     Raises `PerdureError` where there is none, and for one inside a body whose outcome is recorded.
     """
     standing = live(entries)
-    if isinstance(to, int):
+    if isinstance(to, int) and not isinstance(to, bool):
         found = [entry for entry in standing if entry.seq == to]
         if to == base:
             return to
@@ -221,11 +220,7 @@ def _of_intent(intent: Entry) -> Task | None:
     return None
 
 
-def generations(entries: Iterable[Entry]) -> int:
-    """How often it was rolled back."""
-    return sum(1 for entry in entries if entry.kind == CUT and _cut(entry).get("reason") == "rollback")
-
-
-def _cut(entry: Entry) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode(entry.output or "{}")
-    return found
+def returns(entries: Iterable[Entry]) -> int:
+    """How often its own code has gone back. What people ask for is no loop, and is not counted."""
+    orders = [order_of(entry.output) for entry in entries if entry.kind == ROLLBACK]
+    return sum(1 for order in orders if order is not None and order.cause == "code")

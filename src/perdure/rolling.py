@@ -31,7 +31,7 @@ from perdure.keys import child_id, request_id
 from perdure.recalling import NOT_DONE, Past
 from perdure.records import Change, Entry, Execution, Inbox, Request, RollbackAction, Status
 from perdure.retry import Retry, delay
-from perdure.rollback import GENERATIONS, Order, Plan, Task, generations, open_order, plan, target
+from perdure.rollback import RETURNS, Order, Plan, Task, open_order, plan, returns, target
 from perdure.scope import CURRENT, STARTED, Call
 from perdure.steps import StepOptions, StepSpec
 from perdure.store import Store, room
@@ -160,7 +160,8 @@ class _Rollback:
 
     async def _begin(self) -> None:
         run = self.run
-        known = open_order([entry for entry in self.entries if entry.seq > run.execution.base_seq])
+        since = [entry for entry in self.entries if entry.seq > run.execution.base_seq]
+        known = open_order(since)
         if known is not None:
             self.begun, self.order = known
             earlier = [entry for entry in self.entries if entry.seq < self.begun.seq]
@@ -174,8 +175,8 @@ class _Rollback:
         if order.to is None and order.name is not None:
             to = target(self.entries, _name(order.name), run.execution.base_seq)
             order = msgspec.structs.replace(order, to=to)
-        if generations(self.entries) >= GENERATIONS:
-            raise RollbackStuckError(f"{run.id} was rolled back {GENERATIONS} times", execution_id=run.id)
+        if order.cause == "code" and returns(since) >= RETURNS:
+            raise RollbackStuckError(f"{run.id} has gone back {RETURNS} times", execution_id=run.id)
         self.order = order
         self.plan = plan(self.entries, order, run.execution.base_seq)
         self.past = Past(run, self.entries)

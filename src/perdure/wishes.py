@@ -29,6 +29,12 @@ async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, 
         if row.owner is not None:
             for suspect in await store.suspects(0):
                 await store.declare_dead(suspect)
+        if row.status is Status.ROLLING_BACK or row.wish != "cancel":
+            # A rollback takes no wish and may go on behind its target; or somebody has wished something else since.
+            await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            tries += 1
+            await store.deliver(Wish(execution_id, "cancel", by, reason), clock.now())
+            continue
         inbox = (await store.inbox([execution_id]))[execution_id]
         receipt = await store.deliver(Settle(execution_id), clock.now()) if _childless(inbox.children) else receipt
         if receipt.verdict in (Verdict.OK, Verdict.ENDED) and _childless(inbox.children):

@@ -248,6 +248,14 @@ async def test_a_rejected_step_never_runs(url: Any) -> None:
         request = await asked(engine, handle)
         await engine.reject(request.id, reason="keep them", by="ana")
         assert await handle.result(timeout=30) == "delete was rejected by ana: keep them"
+        handle = await engine.start(tidy, 500)
+        request = await asked(engine, handle)
+        await engine.decide(request.id, {"delete": Rejected("too many")}, by="ana")
+        assert await handle.result(timeout=30) == "delete was rejected by ana: too many"
+        handle = await engine.start(tidy, 500)
+        request = await asked(engine, handle)
+        await engine.reject(request.id, reason="too many", comment="ask again on Monday", by="ana")
+        assert await handle.result(timeout=30) == "delete was rejected by ana: too many; ask again on Monday"
         assert RAN == []
 
 

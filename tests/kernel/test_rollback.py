@@ -14,6 +14,8 @@ from perdure import (
     AlreadyDecidedError,
     AlreadyRollingBackError,
     Blocked,
+    Cancelled,
+    Completed,
     Encryption,
     Engine,
     Failed,
@@ -39,6 +41,7 @@ from perdure import (
     transaction,
     workflow,
 )
+from perdure.rollback import RETURNS
 from perdure.testing.clock import Clock
 
 STORES = ("memory", "file", "sqlite", "postgres", "mysql")
@@ -193,6 +196,9 @@ async def test_an_undo_that_never_works_is_asked_of_a_person_and_the_others_are_
         [asked] = await engine.requests()
         assert (asked.kind, asked.status, asked.execution_id) == ("undo", "open", "t")
         assert "car#1" in asked.message
+        told = await handle.cancel()
+        assert isinstance(told, RollbackFailed)
+        assert list(told.undo_errors) == ["car#1"]
         with pytest.raises(InvalidAnswerError):
             await engine.resolve(asked.id, "happened")
         with pytest.raises(InvalidAnswerError):
@@ -339,6 +345,13 @@ async def _rows(engine: Engine, id: str) -> list[tuple[str, int, str]]:
     return [(row.key, row.generation, row.status) for row in dossier.actions]
 
 
+@workflow(name="waits")
+async def waits() -> bool:
+    await checkpoint("here")
+    await car("ana", days=1)
+    return await interrupt("Now?", schema=bool)
+
+
 @workflow(name="tries")
 async def tries(limit: int) -> list[Any]:
     n = await count(0)
@@ -364,7 +377,27 @@ async def test_who_goes_back_more_than_twenty_times_stands_still(said: Said) -> 
         assert (await handle.row()).generation == 20
 
 
-@pytest.mark.parametrize("to", ["nowhere", "car#9", 99])
+async def test_people_may_go_back_as_often_as_they_like(said: Said) -> None:
+    async with Engine("memory://", workflows=[tries]) as engine:
+        handle = await engine.start(tries.options(execution_id="t"), 0)
+        await handle.result()
+        for _ in range(RETURNS + 1):
+            await handle.rollback("here")
+            assert isinstance(await handle.outcome(), Completed)
+        await handle.rollback()
+        assert isinstance(await handle.outcome(), RolledBack)
+
+
+async def test_what_has_gone_back_too_often_can_still_be_undone(said: Said) -> None:
+    async with Engine("memory://", workflows=[tries]) as engine:
+        handle = await engine.start(tries.options(execution_id="t"), 99)
+        assert isinstance(await handle.outcome(60), Blocked)
+        outcome = await handle.cancel(rollback=True)
+        assert isinstance(outcome, RolledBack)
+        assert outcome.undone == ["car#1", "count#1"]
+
+
+@pytest.mark.parametrize("to", ["nowhere", "car#9", 99, True])
 async def test_a_target_that_does_not_stand_is_refused(said: Said, to: str | int) -> None:
     async with Engine("memory://", workflows=[holiday]) as engine:
         handle = await engine.start(holiday, "ana")
@@ -731,6 +764,21 @@ async def test_a_second_rollback_during_one_is_refused_and_a_worker_that_leaves_
             await first
             assert isinstance(await client.get("s").outcome(), RolledBack)
         assert said[1:] == [("undo", "slow"), ("undo", "first")]
+
+
+@pytest.mark.parametrize("to", [None, "here"])
+async def test_who_cancels_what_is_being_rolled_back_waits_for_its_end(url: str, said: Said, to: str | None) -> None:
+    store = MemoryStore() if url == "memory://" else url
+    async with Engine(store, workflows=[waits]) as engine:
+        await (await engine.start(waits.options(execution_id="w"))).outcome()
+    async with Engine(store, worker=False, workflows=[]) as client:
+        await client.get("w").rollback(to, wait=False)
+        cancelling = asyncio.create_task(client.get("w").cancel(by="ana"))
+        await client.get("w").status()
+        async with Engine(store, workflows=[waits]):
+            outcome = await cancelling
+    assert isinstance(outcome, Cancelled if to else RolledBack)
+    assert [line[0] for line in said[:2]] == ["car", "cancel"]
 
 
 async def test_bodies_that_run_are_awaited_and_undone(said: Said) -> None:

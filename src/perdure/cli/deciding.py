@@ -59,8 +59,8 @@ def reject(session: Session, id: str, reason: str | None, comment: str | None, b
 
     An execution's id will do if it has one open request. The first decision stands.
     """
-    said = comment if reason is None else reason
-    return asyncio.run(_decide(session, session.engine(), id, None, None, said, by))
+    said = "; ".join(words for words in (reason, comment) if words)
+    return asyncio.run(_decide(session, session.engine(), id, None, None, said or None, by))
 
 
 def _object(text: str) -> Any:

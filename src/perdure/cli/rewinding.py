@@ -10,7 +10,6 @@ import click
 from perdure.cli import documents
 from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.ending import exit_code, tell
-from perdure.cli.many import dry_run_option
 from perdure.cli.reference import find_execution
 from perdure.cli.session import DONE, WAITING, Session, by_option, shared, with_session
 from perdure.cli.steering import reason_option
@@ -25,7 +24,7 @@ HOW = {"unknown": ", of unknown outcome", "error": ", which failed", "child": ",
 @click.argument("id")
 @click.option("--to", metavar="TARGET", help="A checkpoint's name, a key (pack#2) or an entry's number.")
 @click.option("--force", is_flag=True, help="Beyond a point of no return, too.")
-@dry_run_option
+@click.option("--dry-run", is_flag=True, help="Only tell what would be undone.")
 @reason_option
 @by_option
 @shared
