@@ -15,8 +15,8 @@ from perdure.deliveries import Decide, Rewind
 from perdure.errors import AlreadyDecidedError, AlreadyRollingBackError, InvalidAnswerError, NotFoundError, PerdureError
 from perdure.outcome import User
 from perdure.records import Dossier, Execution, Request, Status, Verdict
-from perdure.rollback import BODIES, Order, Plan, plan, target
-from perdure.rolling import is_carried_out
+from perdure.rollback import BODIES, Order, Plan, order_of, plan, target
+from perdure.rolling import is_carried_out, stands_still
 from perdure.store import Store
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -89,6 +89,7 @@ async def roll_back(
     """
     text = order.text()
     tries = 0
+    again = False
     while True:
         receipt = await store.deliver(Rewind(row.id, text, by, reason), clock.now())
         if receipt.verdict == Verdict.GONE:
@@ -105,7 +106,14 @@ async def roll_back(
                 return
             if now.status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.ROLLED_BACK):
                 break  # it ended before its owner had heard of the wish
+            if now.wish == text and stands_still(now):
+                if again and now.status is Status.BLOCKED:
+                    raise PerdureError(f"{row.id} cannot be rolled back: {now.reason}", execution_id=row.id)
+                again = True
+                break  # likewise
             if now.wish != text and now.status is not Status.ROLLING_BACK:
+                if order_of(now.wish) is not None:
+                    raise AlreadyRollingBackError(f"{row.id} was told to roll back otherwise", execution_id=row.id)
                 raise PerdureError(f"{row.id} was told to {now.wish or 'go on'} meanwhile", execution_id=row.id)
             if now.owner is not None:
                 for suspect in await store.suspects(0):

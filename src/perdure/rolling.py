@@ -302,15 +302,19 @@ class _Rollback:
         assert self.order is not None
         order = Order(id=f"{self.order.id}/{run.generation}", cause="asked", reason=f"{run.id} is rolled back")
         tries = 0
+        again = False
         while True:
             row = (await worker.insist(lambda: worker.store.get([id]))).get(id)
             if row is None or row.status is Status.ROLLED_BACK:
                 words = CODEC.encode({"child": id}, path="output")
                 return await self._outcome(task, "completed", words, None, 1, started)
-            if await self._is_stuck(row, order):
+            deaf = row.wish == order.text() and stands_still(row)
+            if await self._is_stuck(row, order) or (deaf and again and row.status is Status.BLOCKED):
                 words = f"{id}, a child, is {row.status}: {row.reason or 'it was not undone'}"
                 return await self._fail(task, RollbackStuckError(words, execution_id=run.id, key=task.key), started)
-            if row.wish != order.text() or _is_over(row.status):  # it may end before its owner hears of the wish
+            # It may end, or stand still, before its owner hears of the wish.
+            if row.wish != order.text() or _is_over(row.status) or deaf:
+                again = deaf
                 await worker.deliver(Rewind(id, order.text(), "parent", order.reason))
             if self.leaving or (id not in worker.runs and worker.free() <= 0):
                 raise Stop(run.now() + (0 if self.leaving else GIVE_WAY))
@@ -534,6 +538,11 @@ async def is_carried_out(store: Store, execution_id: str, order: Order) -> bool:
             return True
         seq = entries[-1].seq
     return False
+
+
+def stands_still(row: Execution) -> bool:
+    """Does nobody hear of a wish here before somebody resumes it?"""
+    return row.owner is None and row.status in (Status.PAUSED, Status.BLOCKED)
 
 
 def _is_over(status: Status) -> bool:

@@ -72,7 +72,8 @@ async def pause(store: Store, clock: Clock, execution_id: str, by: str | None, r
         if row.status in ENDED or row.status in (Status.BLOCKED, Status.ROLLING_BACK):
             raise PerdureError(f"{execution_id} is {row.status}: it cannot be paused", execution_id=execution_id)
         if row.wish != "pause":
-            raise PerdureError(f"{execution_id} was told to {row.wish or 'go on'} meanwhile", execution_id=execution_id)
+            wish = "roll back" if (row.wish or "").startswith("{") else row.wish or "go on"
+            raise PerdureError(f"{execution_id} was told to {wish} meanwhile", execution_id=execution_id)
         if row.owner is not None:
             for suspect in await store.suspects(0):
                 await store.declare_dead(suspect)

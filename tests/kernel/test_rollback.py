@@ -41,6 +41,7 @@ from perdure import (
     transaction,
     workflow,
 )
+from perdure.deliveries import Rewind, Wish
 from perdure.rollback import RETURNS
 from perdure.testing.clock import Clock
 
@@ -779,6 +780,32 @@ async def test_who_cancels_what_is_being_rolled_back_waits_for_its_end(url: str,
             outcome = await cancelling
     assert isinstance(outcome, Cancelled if to else RolledBack)
     assert [line[0] for line in said[:2]] == ["car", "cancel"]
+
+
+class _TooLate(MemoryStore):
+    """The first wish for a rollback comes while the owner has it recorded already that the execution stands still."""
+
+    late = True
+
+    async def deliver(self, delivery: Any, now: int) -> Any:
+        if isinstance(delivery, Rewind) and self.late:
+            self.late = False
+            delivery = Wish(delivery.execution_id, delivery.wish, delivery.by, delivery.reason)
+        return await super().deliver(delivery, now)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_a_wish_that_the_owner_has_not_heard_of_before_it_stood_still_is_told_again(
+    said: Said, blocked: bool
+) -> None:
+    async with Engine(_TooLate(), workflows=[tries, waits]) as engine:
+        handle = await engine.start(tries, 99) if blocked else await engine.start(waits)
+        await handle.outcome(60)
+        if not blocked:
+            await handle.pause()
+        assert await handle.status() == ("blocked" if blocked else "paused")
+        await handle.rollback()
+        assert isinstance(await handle.outcome(), RolledBack)
 
 
 async def test_bodies_that_run_are_awaited_and_undone(said: Said) -> None:
