@@ -11,6 +11,8 @@ from perdure import (
     Engine,
     JournalMismatchError,
     Retry,
+    RollbackFailed,
+    RolledBack,
     Signal,
     Waiting,
     current,
@@ -94,6 +96,31 @@ async def remembers_outside() -> int:
 async def test_what_depends_on_the_process_is_found() -> None:
     report = await crash_everywhere(remembers_outside)
     assert report.differences and "it gave" in report.differences[0]
+
+
+async def release(room: str, amount: int) -> None:
+    EFFECTS.append("release")
+    if amount > 5:
+        raise OSError("nobody answers")
+
+
+@step(undo=step(release))
+async def book(amount: int) -> str:
+    return f"room {amount}"
+
+
+@workflow(rollback_on_failure=True)
+async def stay(amount: int) -> None:
+    await book(amount)
+    raise ValueError("the house is full")
+
+
+@pytest.mark.parametrize("amount", [5, 6])
+async def test_what_is_rolled_back_comes_to_the_same_end_and_undos_are_counted(amount: int) -> None:
+    report = await crash_everywhere(stay, amount)
+    assert isinstance(report.end, RolledBack if amount == 5 else RollbackFailed)
+    assert report.differences == []
+    assert report.repeated == {"book#1": 1, "undo:book#1": 1}
 
 
 async def test_what_waits_for_somebody_ends_waiting() -> None:

@@ -9,10 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure import nested
+from perdure import nested, rolling
 from perdure.engine import Engine
 from perdure.errors import PerdureError, StoreUnavailableError
-from perdure.outcome import Blocked, Completed, Failed, OpenRequest, Outcome, User, Waiting
+from perdure.outcome import (
+    Blocked,
+    Completed,
+    Failed,
+    OpenRequest,
+    Outcome,
+    RollbackFailed,
+    RolledBack,
+    User,
+    Waiting,
+)
 from perdure.records import Batch, Verdicts
 from perdure.stores.memory import MemoryStore
 from perdure.testing.clock import Clock
@@ -28,9 +38,9 @@ class CrashReport:
     """What came of it. Falsy parts are good: `assert not report.differences`.
 
     `end`: of the undisturbed run. `commits` of it, each a boundary; `crashes`: twice as many, before and after each.
-    `differences`: a line in words for each crash after which the end was another one. `repeated`: by the key of a step
-    how often its body entered more often than undisturbed, at the worst crash: what it does must bear that, or be
-    `once=True`.
+    `differences`: a line in words for each crash after which the end was another one. `repeated`: by the key of a step,
+    or of an undo (`undo:pack#1`), how often its body entered more often than undisturbed, at the worst crash: what it
+    does must bear that, or be `once=True`.
     """
 
     end: Outcome
@@ -93,6 +103,11 @@ def _compared(end: Outcome) -> object:
     match end:
         case Failed(error) | Blocked(_, error):
             return type(end), type(error), str(error)
+        case RolledBack(error, undone):
+            return RolledBack, type(error), str(error), list(undone)
+        case RollbackFailed(error, undo_errors):
+            stuck = {key: (type(each), str(each)) for key, each in undo_errors.items()}
+            return RollbackFailed, type(error), str(error), stuck
         case Waiting(requests):
             return Waiting, sorted(request.id for request in requests)
         case _:
@@ -113,20 +128,26 @@ def _words(end: Outcome) -> str:
 
 @contextmanager
 def _counted() -> Iterator[list[str]]:
-    """The keys of the bodies that are entered, also inside of others."""
+    """The keys of the bodies that are entered, also inside of others, and of the undos."""
     entered: list[str] = []
-    before = nested._attempt
+    before, before_undo = nested._attempt, rolling._Rollback._attempt
 
     async def attempt(run: Any, call: Any) -> Any:
         entered.append(call.key)
         return await before(run, call)
 
+    async def undo(self: Any, call: Any, args: Any, kwargs: Any) -> Any:
+        entered.append(call.key)
+        return await before_undo(self, call, args, kwargs)
+
     _Carriers.entered = entered
     nested._attempt = attempt
+    rolling._Rollback._attempt = undo  # type: ignore[method-assign]
     try:
         yield entered
     finally:
         nested._attempt = before
+        rolling._Rollback._attempt = before_undo  # type: ignore[method-assign]
 
 
 class _Carriers:
