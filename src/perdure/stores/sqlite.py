@@ -91,6 +91,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
                     f"{self.path}: this file system allows no write-ahead log; use a local disk"
                 )
             self._database.run("use_full")
+            self._database.run("use_memory")
 
     async def close(self) -> None:
         with self._heart_lock:

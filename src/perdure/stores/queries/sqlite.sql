@@ -21,6 +21,10 @@ pragma journal_mode = wal;
 -- A commit is on the disk when it returns.
 pragma synchronous = full;
 
+-- name: use_memory
+-- A statement that has triggers keeps what it may have to take back: not in a file, which costs a fifth of a commit.
+pragma temp_store = memory;
+
 -- name: use_normal
 -- For leases, which need not outlive a power cut: no wait for the disk.
 pragma synchronous = normal;
