@@ -35,7 +35,7 @@ from perdure.rollback import RETURNS, Order, Plan, Task, open_order, plan, retur
 from perdure.scope import CURRENT, STARTED, Call
 from perdure.steps import StepOptions, StepSpec
 from perdure.store import Store, room
-from perdure.undoing import body_of, fitted
+from perdure.undoing import body_of, completed, fitted
 from perdure.workflow import Step, SyncStep
 
 if TYPE_CHECKING:
@@ -231,14 +231,15 @@ class _Rollback:
         try:
             spec, call_args, call_kwargs = await self.past.called(task)
             result = await self.past.result(task, spec, call_args, call_kwargs)
+            undo = spec.options.undo
+            call_args, call_kwargs = completed(spec.function, call_args, call_kwargs)
+            args, kwargs = fitted(undo, (result, *call_args), call_kwargs)
         except bodies.FATAL:
             raise
         except Exception as error:
             return await self._fail(task, error, started)
         if result is NOT_DONE:
             return await self._outcome(task, "completed", '"nothing was done"', None, 1, started, status="skipped")
-        undo = spec.options.undo
-        args, kwargs = fitted(undo, (result, *call_args), call_kwargs)
         return await self._run(task, undo_spec(undo), args, kwargs)
 
     async def _run(self, task: Task, spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -49,6 +49,18 @@ def check_undo(undo: Any, function: Callable[..., Any]) -> None:
     fitted(undo, (None, *[None] * len(positional)), named)
 
 
+def completed(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a step's call, with the defaults of those that were left out. Raises `TypeError`."""
+    signature = inspect.signature(function)
+    filled = wanted(function)
+    plain = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in filled])
+    bound = plain.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
+
+
 def fitted(undo: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What of the result and the arguments an undo is called with: all of them, or the result, or nothing.
 

@@ -870,6 +870,34 @@ async def test_a_once_only_step_of_unknown_outcome_goes_on_when_somebody_knows(
         assert said == [("maybe", 7)] * (1 if how == "happened" else 2)
 
 
+async def unpack(box: str, what: str, how: str, *, times: int) -> None:
+    SAID.append((box, what, how, times))
+
+
+@step(undo=unpack)
+async def pack(what: str, how: str = "well", *, times: int = 1) -> str:
+    return f"box of {what}"
+
+
+@workflow(rollback_on_failure=True)
+async def packs() -> None:
+    await pack("books")
+    await pack("cups", times=2)
+    await pack(how="badly", what="hats")
+    raise CardDeclined
+
+
+async def test_an_undo_is_given_the_defaults_of_what_its_step_was_not_given(said: Said) -> None:
+    async with Engine("memory://", workflows=[packs]) as engine:
+        handle = await engine.start(packs)
+        assert isinstance(await handle.outcome(), RolledBack)
+    assert said == [
+        ("box of hats", "hats", "badly", 1),
+        ("box of cups", "cups", "well", 2),
+        ("box of books", "books", "well", 1),
+    ]
+
+
 async def test_an_undo_that_is_a_plain_function_is_tried_five_times(said: Said) -> None:
     clock = Clock()
     async with Engine("memory://", workflows=[trip], clock=clock) as engine:
