@@ -130,10 +130,11 @@ class Question:
 
 
 class StageRow(msgspec.Struct, omit_defaults=True):
-    """A stage as it is recorded: names, and roles as `role:NAME`."""
+    """A stage as it is recorded: names, and roles as `role:NAME`. `without`: who has handed it on."""
 
     approvers: list[str] = []
     quorum: int = 1
+    without: list[str] = []
 
 
 class Policy(msgspec.Struct, omit_defaults=True):

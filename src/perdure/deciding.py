@@ -243,6 +243,9 @@ async def reassign(store: Store, clock: Clock, request_id: str, to: str, who: Us
             if stage.approvers:
                 kept = [name for name in stage.approvers if who is None or name != who.id]
                 stage.approvers = kept if to in kept else [*kept, to]
+                stage.without = [name for name in stage.without if name != to]
+                if who is not None and who.id != to:
+                    stage.without.append(who.id)
                 policy = made.text()
         return _noted(request, dossier, clock, "reassigned", who, assignee=to, policy=policy, details={"to": to})
 
@@ -337,7 +340,7 @@ def _escalate(request: Request, dossier: Dossier, clock: Clock, policy: Policy) 
     actions = asked_actions(request)
     rows = [row for row in dossier.decisions if row.request_id == request.id]
     stage = stage_of(policy, state_of(policy, actions, votes_of(rows, actions)))
-    stage.approvers, policy.escalated = list(policy.escalate_to), True
+    stage.approvers, stage.without, policy.escalated = list(policy.escalate_to), [], True
     until = clock.now() + (policy.term or 0)
     to = {"to": policy.escalate_to}
     return _noted(request, dossier, clock, "escalated", None, policy=policy.text(), expires_at=until, details=to)

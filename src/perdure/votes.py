@@ -235,7 +235,7 @@ def is_named(stage: StageRow, name: str | None, roles: Sequence[str]) -> bool:
     """May this person decide here? Where nobody is named, anybody may, but a quorum needs names."""
     if not stage.approvers:
         return name is not None or stage.quorum == 1
-    if name is None or name.startswith(ROLE):
+    if name is None or name.startswith(ROLE) or name in stage.without:
         return False
     return name in stage.approvers or any(f"{ROLE}{role}" in stage.approvers for role in roles)
 

@@ -414,6 +414,19 @@ async def test_the_directory_gives_the_roles_of_a_name() -> None:
         assert (await handle.result(timeout=30)).startswith("approved by fay")
 
 
+async def test_who_has_handed_it_on_does_not_decide_by_a_role_either() -> None:
+    async with Engine(MemoryStore(), workflows=[buy]) as engine:
+        handle = await engine.start(buy, 5)
+        request = await asked(engine, handle)
+        fay = User("fay", roles=["finance"])
+        await engine.reassign(request.id, to="zoe", by=fay)
+        with pytest.raises(NotApproverError):
+            await engine.approve(request.id, by=fay)
+        await engine.reassign(request.id, to="fay", by="zoe")
+        await engine.approve(request.id, by="fay")
+        assert (await handle.result(timeout=30)).startswith("approved by fay")
+
+
 def small(question: Question) -> str | None:
     """Who asks for little gets it."""
     return "approve" if question.details["cents"] < 10 else None
