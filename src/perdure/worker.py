@@ -50,7 +50,7 @@ FOREVER = 1e9
 SLOWER = 1.3
 """How much longer each pause of an idle worker is than the one before."""
 
-QUESTIONS = 10_000
+QUESTIONS = 1000
 """Requests of which it is remembered what type their answer is, at most."""
 
 DRAIN = 10.0
