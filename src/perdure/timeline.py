@@ -11,17 +11,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.approvals import APPROVAL, RULE, asked_actions, digest_of
+from perdure.approvals import (
+    APPROVAL,
+    APPROVED,
+    EDITED,
+    REJECTED,
+    RULE,
+    Asked,
+    asked_actions,
+    digest_of,
+    policy_of,
+)
 from perdure.auditing import break_in
 from perdure.errors import PerdureError
 from perdure.journal import CUT, ROLLBACK, UNDO
 from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Request, Status
 from perdure.rollback import order_of
-from perdure.votes import votes_of
+from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
 
 WAITS = ("interrupt", APPROVAL)
 SETTLED = frozenset({APPROVAL, "undo", "unknown", "pivot"})
 """Kinds of requests whose every decision has an event."""
+
+VOTED = frozenset({APPROVED, REJECTED, EDITED, IN_PART})
+"""Events of somebody's decision, which has rows of its own."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -151,8 +164,41 @@ def _faults_of(request: Request, dossier: Dossier) -> Iterator[str]:
     answered = _object(request.answer).get("digest")
     if request.answer is not None and answered != request.digest:
         yield f"the answer of {request.id} was not given to what it asks"
-    told = {(event.actor, event.created_at, event.what) for event in events}
-    for vote in votes_of([row for row in dossier.decisions if row.request_id == request.id], actions):
+    votes = votes_of([row for row in dossier.decisions if row.request_id == request.id], actions)
+    yield from _faults_of_votes(request, votes, events)
+    if answered == request.digest and request.status == "decided" and not (by_rule or _leads(request, actions, votes)):
+        yield f"the decisions on {request.id} do not lead to its answer"
+
+
+def _faults_of_votes(request: Request, votes: Sequence[Vote], events: Sequence[AuditEvent]) -> Iterator[str]:
+    told = {(event.actor, event.created_at, event.what): event.comment for event in events}
+    said = set()
+    for vote in votes:
         what = "expired" if request.status == "expired" and vote.by == request.answered_by else vote.said
-        if (None if what == "expired" else vote.by, vote.at, what) not in told:
+        which = (None if what == "expired" else vote.by, vote.at, what)
+        said.add(which)
+        if which not in told or (vote.whole and what != "expired" and vote.comment != told[which]):
             yield f"the decision of {vote.by or 'somebody'} on {request.id} is not that of the chain"
+    for actor, at, what in told:
+        if what in VOTED and (actor, at, what) not in said:
+            yield f"the decision of {actor or 'somebody'} on {request.id} is missing"
+
+
+def _leads(request: Request, actions: Sequence[Asked], votes: Sequence[Vote]) -> bool:
+    """Do the decisions come to what the request's answer says?"""
+    try:
+        state = state_of(policy_of(request), actions, votes)
+        if state.verdict is None:
+            return False
+        told = _object(decision_text(request, actions, state, 0))
+    except PerdureError:
+        return False
+    return _meant(told) == _meant(_object(request.answer))
+
+
+def _meant(decision: dict[str, Any]) -> tuple[Any, ...]:
+    """What a decision's text permits, without the words that were said with it."""
+    actions = decision.get("actions")
+    permitted = _object(json.dumps(actions))
+    permitted = {id: said.get("arguments") if isinstance(said, dict) else said for id, said in permitted.items()}
+    return decision.get("approved"), decision.get("by"), permitted

@@ -40,6 +40,7 @@ from perdure.schema import check
 Word = tuple[str, str | None]
 """What a vote says of an action: ("approved", None), ("edited", arguments as text), ("rejected", None)."""
 
+IN_PART = "approved in part"
 _WORDS = {APPROVE: APPROVED, REJECT: REJECTED}
 
 Content = Mapping[str, str | None]
@@ -65,7 +66,7 @@ class Vote:
         if kinds == {REJECTED}:
             return REJECTED
         if REJECTED in kinds:
-            return "approved in part"
+            return IN_PART
         return EDITED if EDITED in kinds else APPROVED
 
     def rows(self, request: Request, ordinal: int) -> list[DecisionRow]:

@@ -147,6 +147,8 @@ TAMPERED = {
     "delete from audit_events": "no event says by whom",
     "update approval_decisions set decided_by = 'eva'": "is not that of the chain",
     "update approval_decisions set decision = 'rejected'": "is not that of the chain",
+    "update approval_decisions set comment = 'never'": "is not that of the chain",
+    "delete from approval_decisions": "the decision of ana on",
     "update approval_requests set answered_by = 'eva'": "the chain says ana",
     "update approval_requests set message = 'Wipe 1 disk?'": "its digest does not fit",
     """update approval_requests set details = replace(details, '"n":3', '"n":1')""": "its digest does not fit",

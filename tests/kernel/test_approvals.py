@@ -42,6 +42,7 @@ from perdure.approvals import make_ask
 from perdure.auditing import break_in
 from perdure.testing import answers
 from perdure.testing.clock import Clock
+from perdure.timeline import faults
 
 STORES = ("memory", "file", "sqlite", "postgres", "mysql")
 RAN: list[Any] = []
@@ -708,3 +709,29 @@ async def test_plain_functions_ask_too() -> None:
         handle = await engine.start(plain)
         await engine.approve((await asked(engine, handle)).id)
         assert await handle.result(timeout=30) is True
+
+
+async def test_the_audit_finds_decisions_that_were_dropped_or_changed() -> None:
+    store = MemoryStore()
+    async with Engine(store, workflows=[several]) as engine:
+        handle = await engine.start(several.options(execution_id="s"))
+        request = await asked(engine, handle)
+        ids = [action.id for action in request.actions]
+        decision: dict[str, Any] = dict.fromkeys(ids, "reject")
+        decision[ids[0]] = Rejected("no")
+        decision[ids[-1]] = "approve"
+        await engine.decide(request.id, decision, by="ana")
+        await handle.outcome(timeout=30)
+
+        async def found(**change: Any) -> list[str]:
+            dossier = (await store.dossiers(["s"]))["s"]
+            if change:
+                dossier.decisions[-1] = replace(dossier.decisions[-1], **change)
+            row, rows = (await store.get(["s"]))["s"], await store.requests(execution_ids=["s"], status=None)
+            if change.get("decided_by") == "":
+                dossier.decisions.clear()
+            return faults(row, rows, dossier, await store.history("s"))
+
+        assert await found() == []
+        assert any("missing" in words for words in await found(decided_by=""))
+        assert any("do not lead" in words for words in await found(decision="edited", arguments='{"n":1}'))
