@@ -17,7 +17,7 @@ RIGHTS = {
     "workflow_definitions": ("select", "insert", "update"),
     "workflow_executions": ALL,
     "step_executions": WRITE,
-    "state_snapshots": WRITE,
+    "state_snapshots": ALL,
     "approval_requests": ALL,
     "rollback_actions": ALL,
     "approval_decisions": WRITE,

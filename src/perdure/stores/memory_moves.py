@@ -8,7 +8,20 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from perdure.errors import BadBatchError
-from perdure.records import Entry, Execution, Message, Parcel, Plain, Request, Schedule, Status
+from perdure.records import (
+    AuditEvent,
+    DecisionRow,
+    Entry,
+    Execution,
+    Message,
+    Parcel,
+    Plain,
+    Request,
+    RollbackAction,
+    Schedule,
+    Snapshot,
+    Status,
+)
 from perdure.stores.memory_rows import MemoryRows
 from perdure.stores.parcels import refuse_unknown
 
@@ -16,6 +29,10 @@ KINDS: dict[str, Any] = {
     "workflow_executions": Execution,
     "step_executions": Entry,
     "approval_requests": Request,
+    "approval_decisions": DecisionRow,
+    "audit_events": AuditEvent,
+    "rollback_actions": RollbackAction,
+    "state_snapshots": Snapshot,
     "messages": Message,
     "schedules": Schedule,
 }
@@ -41,10 +58,15 @@ class MemoryMoves(MemoryRows):
         return [Parcel(id, self._rows(id)) for id in dict.fromkeys(ids) if id == "" or id in self._executions]
 
     def _rows(self, id: str) -> dict[str, list[dict[str, Plain]]]:
+        dossier = self._dossier(id, True)
         rows: dict[str, Iterable[Any]] = {
             "workflow_executions": [self._executions[id]] if id else [],
             "step_executions": self._journal(id),
             "approval_requests": sorted(self._asked.get(id, ()), key=lambda request: request.id),
+            "approval_decisions": dossier.decisions,
+            "audit_events": dossier.events,
+            "rollback_actions": sorted(dossier.actions, key=lambda action: (action.generation, action.seq)),
+            "state_snapshots": dossier.snapshots,
             "messages": sorted(self._posted.get(id, ()), key=lambda message: message.id),
             "schedules": [] if id else [self._schedules[name] for name in sorted(self._schedules)],
         }
