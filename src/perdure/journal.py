@@ -123,6 +123,15 @@ def is_outcome(entry: Entry) -> bool:
     return entry.status in OUTCOME and entry.kind != ATTEMPT and entry.kind != INTENT
 
 
+def cut_of(entry: Entry) -> dict[str, Any]:
+    """What a cut says. Raises `DecodeError` for one that is damaged."""
+    try:
+        said: dict[str, Any] = msgspec.json.decode(entry.output or "{}")
+        return {**said, "from_seq": int(said["from_seq"])}
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _damaged(entry, f"it is no cut: {type(error).__name__}") from error
+
+
 def live(entries: Sequence[Entry]) -> list[Entry]:
     """The entries that no later cut covers, without the cuts themselves; of a rollback under way, those before it."""
     begun = None
@@ -139,7 +148,7 @@ def live(entries: Sequence[Entry]) -> list[Entry]:
     floor: int | None = None  # everything from here on is void, going backwards
     for entry in reversed(entries):
         if entry.kind == CUT:
-            start = int(msgspec.json.decode(entry.output or "{}")["from_seq"])
+            start = cut_of(entry)["from_seq"]
             floor = start if floor is None else min(floor, start)
         elif floor is None or entry.seq < floor:
             kept.append(entry)
@@ -196,7 +205,7 @@ def fold(entries: Sequence[Entry]) -> Journal:
 
 
 def _note_cut(journal: Journal, entry: Entry) -> None:
-    cut = msgspec.json.decode(entry.output or "{}")
+    cut = cut_of(entry)
     if cut.get("reason") == "rollback":
         journal.rolled_back_at, journal.rollback_reason = entry.seq, cut.get("words")
         journal.orders.add(cut.get("order", ""))
@@ -245,7 +254,7 @@ def unpacker_of(entries: Sequence[Entry]) -> Unpacker:
 
 def _forgive(journal: Journal, entry: Entry) -> None:
     """An operator has a failed step tried again: its attempts go on counting, its policy begins anew."""
-    cut = msgspec.json.decode(entry.output or "{}")
+    cut = cut_of(entry)
     if "retry" in cut:
         pending = journal.pending.setdefault(cut["retry"], Pending())
         if pending.failures <= cut["attempts"]:

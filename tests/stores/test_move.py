@@ -387,8 +387,8 @@ async def test_what_a_committed_transaction_asked_for_arrives_too(tmp_path: Path
 
 
 UNMOVED = {"schema_versions", "workers", "queues", "outbox", "execution_tallies", "execution_attributes"}
-"""What belongs to a database, and to no execution; what becomes an execution or a message before the move; what triggers
-keep of executions."""
+"""What belongs to a database, and to no execution; what becomes an execution or a message before the move; what
+triggers keep of executions."""
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres", "mysql"])
