@@ -251,12 +251,17 @@ class Handle(Generic[R]):
         None: everything is undone, and it ends `rolled_back`. Branches, children, messages and questions behind that
         point go with it (see `RollbackPlan`). An undo that fails does not hold up the others: then it is
         `rollback_failed`, and `Engine.requests` lists what a person must settle. `dry_run`: only give the plan.
-        `force`: beyond a pivot, too. A worker that has its workflow does the work; without `wait` it is only asked for.
+        `force` (needs `by`): beyond a pivot, too. A worker that has its workflow does the work; without `wait` it is
+        only asked for.
         Raises `PerdureError`, `AlreadyRollingBackError`.
         """
         engine = self.engine
         engine._check_open()
         who = _name(by)
+        if force and who is None:
+            raise PerdureError(
+                "force=True goes beyond a point of no return: say who does so, by=", execution_id=self.id
+            )
         row = await engine._row(self.id)
         order = Order(id=new_id(engine.clock), cause="asked", by=who, reason=reason, force=force)
         order, found = await planned(engine.store, row, order, to)

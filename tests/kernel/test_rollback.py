@@ -530,6 +530,8 @@ async def test_beyond_a_pivot_nothing_is_undone_by_itself(url: str, said: Said) 
         assert await engine.requests() == []
         with pytest.raises(PerdureError, match="force=True"):
             await handle.rollback()
+        with pytest.raises(PerdureError, match="by="):
+            await handle.rollback(force=True)
         await handle.rollback(force=True, by="ana", reason="recalled")
         assert [line[1] for line in said if line[0] == "undo"] == ["after", "before"]
         assert isinstance(await handle.outcome(), RolledBack)
