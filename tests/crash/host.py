@@ -238,7 +238,8 @@ class World:
         while True:
             for request in await self.engine.requests():
                 root = next((i for i in self.job.executions if f"{request.execution_id}/".startswith(f"{i}/")), None)
-                if root and not request.message.startswith("nobody") and (request.id, "answer") not in self.done:
+                wanted = request.kind == "input" and not request.message.startswith("nobody")
+                if root and wanted and (request.id, "answer") not in self.done:
                     await self.answer(request, answer_to(request, root))
             await asyncio.sleep(LOOK)
 
