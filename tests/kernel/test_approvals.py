@@ -323,7 +323,7 @@ async def test_a_decision_that_is_used_too_late_is_asked_for_anew() -> None:
         await clock.settle()
         await clock.advance(1)
         first = await asked(engine, handle)
-    async with Engine(store, clock=clock, worker=False) as engine:
+    async with Engine(store, clock=clock, worker=False, workflows=[]) as engine:
         await engine.approve(first.id, by="ana", comment="one")
     await clock.advance(61)
     async with Engine(store, clock=clock, workflows=[soon]) as engine:
