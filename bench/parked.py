@@ -19,9 +19,8 @@ async def parked(report: Report, name: str, url: str) -> None:
     """10,000 executions parked on an interrupt."""
     async with Engine(url, build="bench") as engine:
         await engine.run(many, 100)
-        gc.collect()
-        cold = rss()
-        await _warm_up(engine)
+        warm = await engine.start(ask.options(execution_id="warm"), 0)
+        await warm.outcome()
         gc.collect()
         before = rss()
         began = time.perf_counter()
@@ -34,9 +33,6 @@ async def parked(report: Report, name: str, url: str) -> None:
         gc.collect()
         grown = rss() - before
         report.line(f"{name}: 10,000 executions parked on an interrupt occupy in the worker", grown, "MiB", most=10)
-        report.line(
-            f"{name}: the same with what a worker takes once for its connections and buffers", rss() - cold, "MiB"
-        )
         report.line(f"{name}: parking them", took, "s")
         began = time.perf_counter()
         for ids in SOME:
@@ -45,15 +41,6 @@ async def parked(report: Report, name: str, url: str) -> None:
             results = await asyncio.gather(*[engine.get(i).result() for i in ids])
             assert results == [[int(i[1:]), "yes"] for i in ids], "not all went on"
         report.line(f"{name}: answering all of them, until the last has ended", time.perf_counter() - began, "s")
-
-
-async def _warm_up(engine: Engine) -> None:
-    """A thousand that park and go on: what a worker takes once, for however many, is not theirs."""
-    ids = [f"w{n}" for n in range(1000)]
-    handles = await asyncio.gather(*[engine.start(ask.options(execution_id=i), int(i[1:])) for i in ids])
-    await asyncio.gather(*[handle.outcome() for handle in handles])
-    await asyncio.gather(*[engine.answer(f"{i}:interrupt#1", "yes") for i in ids])
-    await asyncio.gather(*[handle.result() for handle in handles])
 
 
 def sqlite(report: Report, places: Places) -> None:

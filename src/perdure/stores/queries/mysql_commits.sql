@@ -148,7 +148,7 @@ where (e.execution_id, e.seq) in %(places)s;
 select connection_id();
 
 -- name: has_thread
--- Is this session there?
+-- Is this connection there?
 select count(*) from information_schema.processlist where id = %(thread)s;
 
 -- name: end_thread
