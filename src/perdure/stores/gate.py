@@ -1,4 +1,4 @@
-"""Reaching a server that may be away: at most five tries a second, however many ask.
+"""Reaching a server that may be away: at most five tries a second, however many ask, and from whichever thread.
 
 The first who comes tries, those who came meanwhile get its error.
 """
@@ -6,6 +6,7 @@ The first who comes tries, those who came meanwhile get its error.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,12 +18,43 @@ Result = TypeVar("Result")
 BETWEEN_TRIES = 0.2
 
 
+class Pace:
+    """The turns of all who try to reach one server, once a try has failed. For any thread."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._last: float | None = None  # the turn that was given last, or the failure
+
+    @property
+    def is_slow(self) -> bool:
+        """The last try failed."""
+        return self._last is not None
+
+    def turn(self) -> float:
+        """Seconds to wait before the next try, which is then the caller's."""
+        with self._guard:
+            if self._last is None:
+                return 0.0
+            now = time.monotonic()
+            self._last = max(now, self._last + BETWEEN_TRIES)
+            return self._last - now
+
+    def failed(self) -> None:
+        with self._guard:
+            self._last = self._last or time.monotonic()
+
+    def reached(self) -> None:
+        with self._guard:
+            self._last = None
+
+
 class Gate:
-    """Paces attempts, once one has failed. `errors`: what the driver raises; `in_words`: the same as Perdure's."""
+    """Paces the attempts of one event loop. `errors`: what the driver raises; `in_words`: the same as Perdure's."""
 
     def __init__(
-        self, errors: tuple[type[BaseException], ...], in_words: Callable[[BaseException], PerdureError]
+        self, pace: Pace, errors: tuple[type[BaseException], ...], in_words: Callable[[BaseException], PerdureError]
     ) -> None:
+        self._pace = pace
         self._errors = errors
         self._in_words = in_words
         self._lock = asyncio.Lock()
@@ -31,14 +63,13 @@ class Gate:
 
     async def attempt(self, reach: Callable[[], Awaitable[Result]]) -> Result:
         """Call `reach`, which connects. Raises what it raises, in Perdure's words."""
-        if self._failed_at is None:
+        if not self._pace.is_slow:
             return await self._try(reach)
         came = time.monotonic()
         async with self._lock:
-            if self._failed_at is not None:
-                if self._failed_at > came and self._error is not None:
-                    raise type(self._error)(str(self._error)) from self._error.__cause__
-                await asyncio.sleep(max(0.0, self._failed_at + BETWEEN_TRIES - time.monotonic()))
+            if self._failed_at is not None and self._failed_at > came and self._error is not None:
+                raise type(self._error)(str(self._error)) from self._error.__cause__
+            await asyncio.sleep(self._pace.turn())
             return await self._try(reach)
 
     async def _try(self, reach: Callable[[], Awaitable[Result]]) -> Result:
@@ -47,6 +78,8 @@ class Gate:
         except self._errors as error:
             self._error = self._in_words(error)
             self._failed_at = time.monotonic()
+            self._pace.failed()
             raise self._error from error
+        self._pace.reached()
         self._failed_at = self._error = None
         return result

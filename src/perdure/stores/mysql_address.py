@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from perdure.errors import PerdureError
 from perdure.settings import hide_password
+from perdure.stores.gate import Pace
 from perdure.stores.mysql_columns import Statements
 from perdure.stores.naming import Names
 from perdure.stores.placeholders import refuse_placeholders
@@ -22,7 +23,7 @@ _VERIFIED = {"verify_ca", "verify-ca", "verify_identity", "verify-full"}
 class Address:
     """Where a database is. `shown` is without a password; `secrets` is what must appear nowhere.
 
-    `names` are those of our tables, `sql` the statements with them.
+    `names` are those of our tables, `sql` the statements with them. `pace` is of all who try to reach it.
     """
 
     options: dict[str, Any] = field(repr=False)
@@ -30,6 +31,7 @@ class Address:
     secrets: tuple[str, ...] = field(repr=False)
     names: Names
     sql: Statements = field(repr=False)
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
 
     def hide(self, text: str) -> str:
         """The text without the secrets."""

@@ -245,7 +245,7 @@ def in_words(address: Address, error: BaseException) -> PerdureError:
 
 
 def new_gate(address: Address) -> Gate:
-    return Gate(DRIVER_ERRORS, lambda error: in_words(address, error))
+    return Gate(address.pace, DRIVER_ERRORS, lambda error: in_words(address, error))
 
 
 class Pool:

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from perdure.errors import PerdureError
 from perdure.settings import hide_password
+from perdure.stores.gate import Pace
 from perdure.stores.naming import Names, load_statements
 from perdure.stores.placeholders import refuse_placeholders
 
@@ -63,7 +64,7 @@ class Address:
     `pooled`: sessions may be shared out by transaction (a pooler), so that nothing may be kept in one. Where the URL
     does not tell (None), the first session does. `lazy`: the database acknowledges commits before they are durable,
     unless it is told otherwise; the first session tells, too.
-    `names` are those of our tables, `sql` the statements with them.
+    `names` are those of our tables, `sql` the statements with them. `pace` is of all who try to reach it.
     """
 
     dsn: str = field(repr=False)
@@ -74,6 +75,7 @@ class Address:
     names: Names
     sql: Mapping[str, str] = field(repr=False)
     lazy: bool | None = None
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
 
     def hide(self, text: str) -> str:
         """The text without the secrets."""

@@ -1,7 +1,6 @@
 """Sessions with a PostgreSQL server: one for the commits, one for the heartbeats, a pool for everything else.
 
-Where the server cannot be reached, a store tries at most five times a second (its heartbeats apart), however many ask:
-the first who comes tries, those who came meanwhile get its error.
+Where the server cannot be reached, a store tries at most five times a second, however many ask (stores/gate.py).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Gate(AnyGate):
     """Paces attempts to reach this server, once one has failed."""
 
     def __init__(self, address: Address) -> None:
-        super().__init__(DRIVER_ERRORS, lambda error: in_words(address, error))
+        super().__init__(address.pace, DRIVER_ERRORS, lambda error: in_words(address, error))
 
 
 def in_words(address: Address, error: BaseException) -> PerdureError:
