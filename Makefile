@@ -11,6 +11,8 @@ TESTS ?= tests
 JOBS ?= auto
 DEMO ?=
 BENCH ?=
+# Tests and figures are of processes that start by the hundred. None of them compiles what an installed package has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 STAMP := .venv/.installed
