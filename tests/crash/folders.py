@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from perdure.records import Entry, Execution, Message, Request, WorkerRecord
+from perdure.records import Entry, Execution, Message, Request, RollbackAction, WorkerRecord
 
 Row = dict[str, Any]
 
@@ -21,6 +21,7 @@ RECORDS: dict[str, type[Any]] = {
     "request": Request,
     "message": Message,
     "worker": WorkerRecord,
+    "action": RollbackAction,
 }
 COLUMNS: dict[str, Row] = {
     kind: {f.name: None if f.default is MISSING else f.default for f in fields(record)}
@@ -45,12 +46,18 @@ def read_folder(path: Path) -> dict[str, list[Row]]:
             found = json.loads(line)
             op = next(op for op in ("put", "set", "drop") if op in found)
             kind, row = found[op], found["row"]
-            key = (row["execution_id"], row["seq"]) if kind == "entry" else row.get("id", row.get("name"))
+            key = _key(kind, row)
             if op == "drop":
                 del tables[kind][key]
             else:
                 tables[kind][key] = (tables[kind][key] if op == "set" else COLUMNS.get(kind, {})) | row
     return {kind: sorted(tables[kind].values(), key=_order) for kind in COLUMNS}
+
+
+def _key(kind: str, row: Row) -> Any:
+    if kind in ("entry", "action"):
+        return row["execution_id"], row["generation"] if kind == "action" else 0, row["seq"]
+    return row.get("id", row.get("name"))
 
 
 def _order(row: Row) -> tuple[Any, ...]:

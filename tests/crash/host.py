@@ -26,7 +26,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure import AlreadyDecidedError, Engine, OpenRequest, Query, Workflow
+from perdure import AlreadyDecidedError, Engine, OpenRequest, Query, RollbackFailed, Workflow
+from perdure.journal import ROLLBACK, UNDO
 from perdure.records import ENDED
 from perdure.stores import files_disk
 from tests.crash import flows, ledger, undone
@@ -42,7 +43,8 @@ class Job:
 
     kill: before, after or during (sent, not answered) `:` the how-many-th boundary; or what befalls the how-many-th
         access to the disk, see `DiskKiller`.
-    of: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits to a journal.
+    of: which count as boundaries: `any` write; `writes`, those for executions; `entries`, commits to a journal;
+        `rollback`, any from the one on that begins a rollback.
     dead: processes whose workers are declared dead at once.
     cancel: cancel what is started. resume: it is blocked, let it go on. mend: let all go on that are blocked.
     then: started once all others have ended.
@@ -73,6 +75,15 @@ class Job:
 # Boundaries ----------------------------------------------------------------------------------------------------
 
 
+WRITES = ("open", "register", "deliver", "release", "declare_dead")
+"""The verbs of a store that write, besides `claim` and `commit`."""
+
+
+def begins_rollback(batch: Any) -> bool:
+    """Is an order in it to roll back, or has it begun?"""
+    return any(entry.kind in (ROLLBACK, UNDO) for entry in batch.entries)
+
+
 class Killer:
     """Counts the writes of a store, and kills this process at one of them."""
 
@@ -80,13 +91,15 @@ class Killer:
         self.store = store
         self.when, self.at, self.of = when, at, of
         self.count = 0
-        named = {"any": ("open", "register", "deliver", "release", "declare_dead"), "writes": ("deliver",)}
-        for name in named.get(of, ()):
+        self.begun = of != "rollback"
+        named = {"writes": ("deliver",), "entries": ()}
+        for name in named.get(of, WRITES):
             self._wrap(name)
         self._wrap_claim()
         self._wrap_commit()
 
     def _here(self, counts: bool = True) -> bool:
+        counts = counts and self.begun
         self.count += counts
         return counts and self.count == self.at
 
@@ -109,7 +122,7 @@ class Killer:
 
     def _wrap_claim(self) -> None:
         """Only a claim that took something is a boundary; before it is after the one before."""
-        if self.of != "any":
+        if self.of not in ("any", "rollback"):
             return
         real = self.store.claim
 
@@ -125,6 +138,7 @@ class Killer:
         real = self.store.commit
 
         def counts(batch: Any) -> bool:
+            self.begun = self.begun or begins_rollback(batch)
             return self.of != "entries" or bool(batch.entries)
 
         def commit(batch: Any) -> Any:
@@ -261,6 +275,17 @@ class World:
             await handle.cancel(reason="enough", by="world")
             self.ack(id, "cancel")
 
+    async def settles(self, id: str) -> None:
+        """What could not be undone, a person has undone by hand, and says so."""
+        handle = self.engine.get(id)
+        while isinstance(outcome := await handle.outcome(), RollbackFailed):
+            for request in await handle.requests():
+                errors = {key: [type(error).__name__, str(error)] for key, error in outcome.undo_errors.items()}
+                cause = [type(outcome.error).__name__, str(outcome.error)]
+                ledger.write(undone.STUCK, id, request.key, json.dumps([await handle.status(), cause, errors]))
+                with suppress(AlreadyDecidedError):
+                    await self.engine.resolve(request.id, "done", by="bo")
+
     async def one(self, id: str) -> dict[str, Any]:
         await self.start(id)
         await self.signals(id)
@@ -269,6 +294,8 @@ class World:
         handle = self.engine.get(id)
         if self.job.resume:
             await handle.resume(by="world")
+        if self.workflow is undone.journey:
+            await self.settles(id)
         found: dict[str, Any] = {"id": id}
         try:
             found["value"] = await handle.result()
@@ -285,7 +312,7 @@ class World:
 
 
 async def play(job: Job) -> list[dict[str, Any]]:
-    workflow, workflows = _workflow(job)
+    workflow, workflows = flows_of(job)
     engine = Engine(job.url, workflows=workflows, queues=[job.queue], lease=job.lease, poll=job.poll)
     killer: Killer | DiskKiller | None = None
     if job.kill is not None:
@@ -324,9 +351,11 @@ async def bury(engine: Engine, dead: Sequence[int]) -> None:
         engine.worker.poke()
 
 
-def _workflow(job: Job) -> tuple[Workflow[..., Any], list[Workflow[..., Any]]]:
-    if job.flow == "undone":
-        return undone.undone, [undone.undone, undone.below]
+def flows_of(job: Job) -> tuple[Workflow[..., Any], list[Workflow[..., Any]]]:
+    """The workflow that is started, and all that may run."""
+    for known in undone.FLOWS:
+        if known.name == job.flow:
+            return known, undone.FLOWS
     if job.file is None:
         return getattr(flows, job.flow), flows.FLOWS
     spec = importlib.util.spec_from_file_location("crash_flow", job.file)

@@ -21,3 +21,13 @@ def shared_out(parts: Iterable[object]) -> list[Any]:
     cases = [(place, part) for place in EMBEDDED for part in listed]
     cases += [(SERVERS[n % len(SERVERS)], part) for n, part in enumerate(listed)]
     return [pytest.param(*place.values, part, id=f"{place.id}-{part}", marks=place.marks) for place, part in cases]
+
+
+def everywhere(parts: Iterable[object]) -> list[Any]:
+    """(url, part): all parts on each kind of store."""
+    listed = list(parts)
+    return [
+        pytest.param(*place.values, part, id=f"{place.id}-{part}", marks=place.marks)
+        for place in PLACES
+        for part in listed
+    ]

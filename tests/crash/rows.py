@@ -28,6 +28,8 @@ ALL = (
     "select * from approval_requests where substr(execution_id, 1, {length}) = '{prefix}' order by id",
     "select * from messages where substr(execution_id, 1, {length}) = '{prefix}' order by execution_id, ordinal",
     "select * from workers order by id",
+    "select * from rollback_actions where substr(execution_id, 1, {length}) = '{prefix}'"
+    " order by execution_id, generation, seq desc",
 )
 
 
@@ -40,6 +42,7 @@ class Rows:
     requests: list[Row] = field(default_factory=list)
     messages: list[Row] = field(default_factory=list)
     workers: list[Row] = field(default_factory=list)
+    actions: list[Row] = field(default_factory=list)
 
     def of(self, id: str) -> Rows:
         """The part that concerns an execution and those below it."""
@@ -50,6 +53,7 @@ class Rows:
             [row for row in self.requests if row["execution_id"] in mine],
             [row for row in self.messages if row["execution_id"] in mine],
             self.workers,
+            [row for row in self.actions if row["execution_id"] in mine],
         )
 
     def journal(self, id: str) -> list[Row]:
@@ -93,9 +97,11 @@ class Tables:
         mine = [row for row in tables["execution"] if row["id"].startswith(prefix)]
         of_mine = {
             kind: [row for row in tables[kind] if row["execution_id"].startswith(prefix)]
-            for kind in ("entry", "request", "message")
+            for kind in ("entry", "request", "message", "action")
         }
-        return Rows(mine, of_mine["entry"], of_mine["request"], of_mine["message"], tables["worker"])
+        of_mine["action"].sort(key=lambda row: (row["execution_id"], row["generation"], -row["seq"]))
+        rows = [of_mine[kind] for kind in ("entry", "request", "message")]
+        return Rows(mine, *rows, tables["worker"], of_mine["action"])
 
     def query(self, *statements: str) -> list[list[Row]]:
         found = self._sqlite(statements) if self._server is None else self._runner.run(self._server.read(statements))

@@ -77,7 +77,7 @@ class Trial:
         for id in self.ids:
             part = self.tables.read(id).of(id)
             found.workers = part.workers
-            for name in ("executions", "entries", "requests", "messages"):
+            for name in ("executions", "entries", "requests", "messages", "actions"):
                 getattr(found, name).extend(getattr(part, name))
         self.seen.append(found)
         return found

@@ -1,14 +1,18 @@
-"""A workflow that goes back to a checkpoint and then fails, with children and branches: all of it is undone."""
+"""Workflows of which everything is undone.
+
+One goes back to a checkpoint and then fails, with children and branches. The other books a journey that cannot be paid.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from perdure import checkpoint, current, gather, rollback, step, workflow
+from perdure import Retry, Workflow, checkpoint, current, gather, rollback, step, workflow
 from tests.crash import ledger
 
 DID = "did"
 UNDID = "undid"
+STUCK = "stuck"
 
 
 class Doomed(Exception):
@@ -56,3 +60,47 @@ async def undone(x: Any) -> None:
     if current().generation == 0:
         await rollback("mark", reason="again")
     raise Doomed(f"generation {current().generation}")
+
+
+# The journey ---------------------------------------------------------------------------------------------------
+
+
+class CardDeclined(Exception):
+    pass
+
+
+@step(name="cancel", retry=Retry(attempts=3, initial=0.0))
+async def cancel(result: str, what: str, trouble: str) -> str:
+    assert result == f"{what} reserved"
+    if what == "hotel" and (trouble == "never" or (trouble == "twice" and current().attempt <= 2)):
+        raise OSError("nobody answers the telephone")
+    tell(UNDID, what)
+    return f"{what} cancelled"
+
+
+@step(name="flight", undo=cancel)
+async def flight(what: str, trouble: str) -> str:
+    tell(DID, what)
+    return f"{what} reserved"
+
+
+@step(name="hotel", undo=cancel)
+async def hotel(what: str, trouble: str) -> str:
+    tell(DID, what)
+    return f"{what} reserved"
+
+
+@step(name="charge")
+async def charge() -> None:
+    raise CardDeclined("no money")
+
+
+@workflow(name="journey", rollback_on_failure=True)
+async def journey(trouble: str) -> None:
+    """`trouble`: the hotel cannot be cancelled: "twice", "never", or it can."""
+    await flight("flight", trouble)
+    await hotel("hotel", trouble)
+    await charge()
+
+
+FLOWS: list[Workflow[..., Any]] = [undone, below, journey]
