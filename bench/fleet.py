@@ -19,7 +19,7 @@ from pathlib import Path
 import asyncmy
 import asyncpg
 
-from bench.flows import resumes
+from bench.flows import ask, many, resumes
 from bench.places import Places
 from bench.recovery import ROOT, beacons, child
 from bench.report import Report
@@ -171,7 +171,7 @@ def sqlite(report: Report, places: Places) -> None:
 
 async def stand(url: str) -> None:
     lease = float(os.environ.get("LEASE", "15"))
-    async with Engine(url, workflows=[resumes, picked_up], lease=lease, build="bench"):
+    async with Engine(url, workflows=[resumes, picked_up, ask, many], lease=lease, build="bench"):
         print("at work", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

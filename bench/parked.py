@@ -1,11 +1,11 @@
-"""Executions that wait: what they cost, and how soon they go on."""
+"""Executions that wait: what they cost the worker that ran them, and how soon they go on."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 
+from bench.fleet import standing
 from bench.flows import ask, many
 from bench.places import Places
 from bench.report import Report, rss
@@ -15,23 +15,19 @@ IDS = [f"p{n}" for n in range(10_000)]
 SOME = [IDS[n : n + 1000] for n in range(0, len(IDS), 1000)]
 
 
-async def parked(report: Report, name: str, url: str) -> None:
-    """10,000 executions parked on an interrupt."""
-    async with Engine(url, build="bench") as engine:
+async def parked(report: Report, name: str, url: str, worker: int) -> None:
+    """10,000 executions parked on an interrupt. `worker`: the process that runs them; this one only starts them."""
+    async with Engine(url, build="bench", worker=False, workflows=[many, ask]) as engine:
         await engine.run(many, 100)
-        warm = await engine.start(ask.options(execution_id="warm"), 0)
-        await warm.outcome()
-        gc.collect()
-        before = rss()
+        await (await engine.start(ask.options(execution_id="first"), 0)).outcome()
+        before = rss(worker)
         began = time.perf_counter()
         for ids in SOME:
             handles = await asyncio.gather(*[engine.start(ask.options(execution_id=i), int(i[1:])) for i in ids])
             outcomes = await asyncio.gather(*[handle.outcome() for handle in handles])
             assert all(isinstance(outcome, Waiting) for outcome in outcomes)
-            del handles, outcomes
         took = time.perf_counter() - began
-        gc.collect()
-        grown = rss() - before
+        grown = rss(worker) - before
         report.line(f"{name}: 10,000 executions parked on an interrupt occupy in the worker", grown, "MiB", most=10)
         report.line(f"{name}: parking them", took, "s")
         began = time.perf_counter()
@@ -43,9 +39,18 @@ async def parked(report: Report, name: str, url: str) -> None:
         report.line(f"{name}: answering all of them, until the last has ended", time.perf_counter() - began, "s")
 
 
+def run(report: Report, name: str, url: str) -> None:
+    with standing(url) as worker:
+        asyncio.run(parked(report, name, url, worker.pid))
+
+
 def sqlite(report: Report, places: Places) -> None:
-    asyncio.run(parked(report, "SQLite", places.sqlite()))
+    run(report, "SQLite", places.sqlite())
 
 
 def postgres(report: Report, places: Places) -> None:
-    asyncio.run(parked(report, "PostgreSQL", places.postgres()))
+    run(report, "PostgreSQL", places.postgres())
+
+
+def mariadb(report: Report, places: Places) -> None:
+    run(report, "MariaDB", places.mariadb())

@@ -33,9 +33,9 @@ class Report:
         self.missed += 1
 
 
-def rss() -> float:
-    """MiB of memory that this process occupies."""
-    with open("/proc/self/statm") as file:
+def rss(process: int) -> float:
+    """MiB of memory that a process occupies."""
+    with open(f"/proc/{process}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -63,9 +63,19 @@ class Claims:
         """Claim what there is room for. `sight`: what was seen just now, so that nothing is looked for in vain."""
         worker = self.worker
         self.someone_left()  # a hint that was missed
-        if sight is not None and not sight.claimable:
+        if sight is None or sight.claimable:
+            await self.take_ready()
+        else:
             worker.backlog = False
-        while (sight is None or sight.claimable) and (free := worker.free()) > 0:
+        now = worker.clock.now()
+        if (sight is None or sight.crashed) and worker.free() > 0 and now - self._suspected_at >= SUSPECT:
+            self._suspected_at = now
+            await self._take_suspects()
+
+    async def take_ready(self) -> None:
+        """Claim what is ready, due, or left by the dead, except for suspects."""
+        worker = self.worker
+        while (free := worker.free()) > 0:
             limit = min(free, BATCH)
             rows = await self._claim(limit, crashed=False)
             worker.backlog = len(rows) == limit
@@ -73,10 +83,6 @@ class Claims:
                 await self._take(rows)
             if not worker.backlog:
                 break
-        now = worker.clock.now()
-        if (sight is None or sight.crashed) and worker.free() > 0 and now - self._suspected_at >= SUSPECT:
-            self._suspected_at = now
-            await self._take_suspects()
 
     async def _take_suspects(self) -> None:
         while self.worker.free() > 0:

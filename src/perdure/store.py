@@ -385,8 +385,11 @@ class Store(Insight, Protocol):
         """The earliest `wake_at` of a pending or waiting execution, if that is known cheaply."""
         ...
 
-    async def changed(self, timeout: float) -> None:
-        """Return when something may have changed, at the latest after `timeout` seconds. A hint: never needed."""
+    async def changed(self, timeout: float) -> bool:
+        """Return when something may have changed, at the latest after `timeout` seconds. A hint: never needed.
+
+        True: somebody told that there may be something to take over, so that a claim need not wait for a look.
+        """
         ...
 
 

@@ -121,7 +121,7 @@ class Worker:
         self.namespace: str = getattr(store, "prefix", "")
         self.resources = resources or Resources({})
         self.outbox = outbox
-        self.expect_tick: Callable[[int | None], None] = _nothing
+        self.expect_tick: Callable[[int | None], None] = _nobody
         self.tell_people: Callable[[Sequence[Request], str], None] = _nobody
         self.committer.asked = self.announce
         self.thread = threading.get_ident()
@@ -131,6 +131,7 @@ class Worker:
         self._poke = asyncio.Event()
         self.backlog = True
         self._look_around = True
+        self._told = False
         self._poller: asyncio.Task[None] | None = None
 
     # Coming and going -----------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Worker:
                 self.record.id,
                 self.record.epoch,
                 self.lease,
-                beaten=self.clock.sync if not self.store.inline else _nothing,
+                beaten=self.clock.sync if not self.store.inline else _nobody,
                 dead=functools.partial(self._declared_dead, self.record.id),
                 seen=self._look,
             )
@@ -465,7 +466,7 @@ class Worker:
 
     async def _listen(self, seconds: float) -> None:
         try:
-            await self.store.changed(seconds)
+            self._told |= await self.store.changed(seconds)
         except StoreUnavailableError:
             return  # nothing is heard for now: the next regular look says so
         self._look()
@@ -482,6 +483,9 @@ class Worker:
         sight: Glance | None = None
         if self._look_around:
             self._look_around = False
+            if self._told:  # what is there to be claimed need not wait for the look
+                self._told = False
+                await self.claims.take_ready()
             sight = await self.store.glance(worker, epoch, list(self.workflows), self.queues, build=self.build)
             self._saw_work, outgoing = sight.claimable, sight.outgoing
             if sight.knows_ticks:
@@ -591,9 +595,5 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _nothing(when: int | None) -> None:
-    """Nobody asks for it."""
-
-
-def _nobody(requests: Sequence[Request], what: str) -> None:
+def _nobody(*news: object) -> None:
     """Nobody wants to hear of it."""

@@ -160,7 +160,7 @@ class Contended(MemoryStore):
             raise Busy("locked by another process; nothing was done")
         return super().commit(batch)
 
-    def changed(self, seconds: float) -> Awaitable[None]:
+    def changed(self, seconds: float) -> Awaitable[bool]:
         if self.deaf:
             self.deaf = False
             raise StoreUnavailableError("nothing is heard")

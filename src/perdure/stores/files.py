@@ -285,16 +285,17 @@ class FileStore:
     async def next_wake(self) -> int | None:
         return await self._read(lambda memory: memory.next_wake())
 
-    async def changed(self, timeout: float) -> None:
+    async def changed(self, timeout: float) -> bool:
         until = self.clock.now() + micros(timeout)
         pause, longest = LOOKS
         self._folder.keep_up()
         while not self._changed_elsewhere():
             left = (until - self.clock.now()) / 1_000_000
             if left <= 0 or await self._folder.memory._signal.wait(self.clock, min(pause, left)):
-                return
+                return False
             pause = min(pause * 1.1, longest)
         self._folder.memory._signal.fire()  # whoever else waits here
+        return False
 
     def _changed_elsewhere(self) -> bool:
         """Another process has written, or this one may take over from one that died."""

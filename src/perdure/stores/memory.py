@@ -418,8 +418,8 @@ class MemoryStore(MemoryDeliveries):
         parked = (row for row in self._executions.values() if row.status in _DUE)
         return min((row.wake_at for row in parked if row.wake_at is not None), default=None)
 
-    async def changed(self, timeout: float) -> None:
-        await self._signal.wait(self.clock, timeout)
+    async def changed(self, timeout: float) -> bool:
+        return await self._signal.wait(self.clock, timeout)
 
 
 _DUE = (Status.PENDING, Status.WAITING, Status.ROLLING_BACK)

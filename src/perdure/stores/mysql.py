@@ -385,8 +385,9 @@ class MysqlStore(MysqlReads, MysqlMoves):
         when = (await self._pool.ask("next_wake")).value
         return None if when is None else from_datetime(when)
 
-    async def changed(self, timeout: float) -> None:
+    async def changed(self, timeout: float) -> bool:
         await self._signal.wait(self._clock, timeout)
+        return False
 
 
 def _definitions(worker: WorkerRecord) -> Rows:

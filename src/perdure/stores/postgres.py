@@ -135,7 +135,8 @@ class PostgresStore(PostgresMoves):
         self._clock = SystemClock()
         name = uuid.uuid4().hex
         self._notifier = Notifier(self._pool, name)
-        self._listener = Listener(self._address, name, self._signal.fire)
+        self._listener = Listener(self._address, name, self._hears)
+        self._told = 0  # times, by other processes
 
     async def open(self) -> None:
         await self._pool.open()
@@ -446,9 +447,15 @@ class PostgresStore(PostgresMoves):
         self._signal.fire()
         self._notifier.tell()
 
-    async def changed(self, timeout: float) -> None:
+    async def changed(self, timeout: float) -> bool:
         self._listener.begin()
+        before = self._told
         await self._signal.wait(self._clock, timeout)
+        return self._told > before
+
+    def _hears(self) -> None:
+        self._told += 1
+        self._signal.fire()
 
     # Insight --------------------------------------------------------------------------------------
 

@@ -400,16 +400,16 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
         when = await self._read(lambda: self._db.value("next_wake"))
         return None if when is None else from_text(when)
 
-    async def changed(self, timeout: float) -> None:
+    async def changed(self, timeout: float) -> bool:
         until = self.clock.now() + micros(timeout)
         pause = 0.02
         while True:
             if self._changed_elsewhere():
                 self._signal.fire()  # whoever else waits here
-                return
+                return False  # by anything at all: to look costs less than to claim
             left = (until - self.clock.now()) / 1_000_000
             if left <= 0 or await self._signal.wait(self.clock, min(pause, left)):
-                return
+                return False
             pause = min(pause * 1.1, 0.05)
 
     def _changed_elsewhere(self) -> bool:

@@ -325,11 +325,12 @@ class FaultyStore:
         wake: int | None = await self._ask(self.store.next_wake)
         return wake
 
-    async def changed(self, timeout: float) -> None:
+    async def changed(self, timeout: float) -> bool:
         if self.rng.random() < self.faults.deaf:
             await self.loop.clock.sleep(timeout)
-        else:
-            await self.store.changed(timeout)
+            return False
+        told: bool = await self.store.changed(timeout)
+        return told
 
     # Reads ----------------------------------------------------------------------------------------------
 
