@@ -73,5 +73,5 @@ def how_decided(request: Request) -> str:
             return f"{request.id} was decided{who}{when}; that stands"
         return f"{request.id} was answered{who}{when}: {request.answer}; that stands"
     if request.status == "open":
-        return f"the execution of {request.id} has ended: it needs no answer any more"
+        return f"the execution of {request.id} has ended, or is to be rolled back: it needs no answer any more"
     return f"{request.id} is {request.status}: it takes no answer any more"

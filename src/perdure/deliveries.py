@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,10 @@ MOST_WAITING = 10_000
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """The answer to a request: the first stands; OK, REPEAT (an equal one), DECIDED, GONE."""
+    """The answer to a request: the first stands; OK, REPEAT (an equal one), DECIDED, GONE.
+
+    ENDED: its execution has, or `goes_back`.
+    """
 
     request_id: str
     value: str
@@ -34,7 +38,7 @@ class Answer:
 
 @dataclass(slots=True, frozen=True)
 class Expiry:
-    """The request's time is over: OK, DECIDED (something was first), GONE."""
+    """The request's time is over: OK, DECIDED (something was first), GONE, ENDED as of an `Answer`."""
 
     request_id: str
 
@@ -118,8 +122,10 @@ class Cut:
 class Rewind:
     """Have an execution rolled back: OK, REPEAT (it is being so already), ENDED (nothing is left to undo), GONE.
 
+    OWNED: its rollback is not over, what failed of it waits for a person.
     A running one keeps its status: this is a wish like others. Any other, ended or not, is `rolling_back` from here on,
-    due at once, with the wish in its row for whoever claims it. `wish`: see `perdure.rollback.Order`.
+    due at once, with the wish in its row for whoever claims it. `wish`: see `perdure.rollback.Order`; of it a store
+    reads the generation (see `goes_back`).
     """
 
     execution_id: str
@@ -161,9 +167,28 @@ class Note:
     events: Sequence[AuditEvent]
 
 
-def takes_answers(kind: str, status: Status) -> bool:
+def goes_back(status: Status, wish: str | None, generation: int) -> bool:
+    """Is an execution being rolled back, or is it to be? What it asks is void then, and asked anew.
+
+    The wish stays in the row when it was carried out; but it was asked for in an earlier generation then.
+    """
+    if status is Status.ROLLING_BACK:
+        return True
+    if wish is None or not wish.startswith("{"):
+        return False
+    try:
+        return bool(json.loads(wish).get("generation") == generation)
+    except ValueError:
+        return False
+
+
+def takes_answers(kind: str, status: Status, wish: str | None, generation: int) -> bool:
     """May a request of this kind be decided while its execution stands so?"""
-    return status not in ENDED or kind == "pivot" or (kind == "undo" and status is Status.ROLLBACK_FAILED)
+    if kind == "pivot":
+        return True
+    if kind == "undo":
+        return status not in ENDED or status is Status.ROLLBACK_FAILED
+    return status not in ENDED and not goes_back(status, wish, generation)
 
 
 Delivery = Answer | Expiry | Post | StartWith | Wish | Settle | Resume | Cut | Rewind | Decide | Note

@@ -109,7 +109,7 @@ def cancel(run: Run, by: str | None, reason: str | None) -> None:
     """Carry out a wish to cancel: close the frames, stop the bodies and the children, record the end."""
     text = encode_error(ExecutionCancelledError(reason or "cancelled", execution_id=run.id))
 
-    record = functools.partial(change, run, Status.CANCELLED, error=text, reason=reason)
+    record = functools.partial(change, run, Status.CANCELLED, error=text, reason=reason, by=by)
     stop(run, functools.partial(errands.end_children, run.worker, run, record))
 
 
@@ -212,6 +212,7 @@ def change(
     wake_at: int | None = None,
     again: tuple[str, int, int] | None = None,
     refused: str | None = None,
+    by: str | None = None,
 ) -> None:
     """Have the execution's row changed; `Run.changed` hears the verdict."""
     if run.abandoned:
@@ -236,6 +237,7 @@ def change(
         wake_at=wake_at,
         parent_id=run.execution.parent_id if status in ENDED else None,
         refused=refused,
+        by=by,
     )
     if again is not None:
         wanted = replace(wanted, input=again[0], generation=again[1], base_seq=again[2])

@@ -226,8 +226,8 @@ class Handle(Generic[R]):
         who = _name(by)
         row = await engine._row(self.id)
         if rollback and row.status not in ENDED:
-            order = Order(id=new_id(engine.clock), cause="cancel", by=who, reason=reason)
-            await self._roll_back(row, order, who, reason)
+            order = Order(id=new_id(engine.clock), cause="cancel", by=who, reason=reason, generation=row.generation)
+            await self._roll_back(row, order, by)
             return await self._outcome(ends=False)
         task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
         engine._hint(self.id)
@@ -263,10 +263,12 @@ class Handle(Generic[R]):
                 "force=True goes beyond a point of no return: say who does so, by=", execution_id=self.id
             )
         row = await engine._row(self.id)
-        order = Order(id=new_id(engine.clock), cause="asked", by=who, reason=reason, force=force)
+        order = Order(
+            id=new_id(engine.clock), cause="asked", by=who, reason=reason, force=force, generation=row.generation
+        )
         order, found = await planned(engine.store, row, order, to)
         if not dry_run:
-            await self._roll_back(row, order, who, reason, wait=wait)
+            await self._roll_back(row, order, by, wait=wait)
         return plan_view(found)
 
     async def fork(
@@ -302,18 +304,18 @@ class Handle(Generic[R]):
         journal = copies(made, kept, build=engine.build, said=said)
         if await engine.store.get([id]) or await engine._create(made, journal) != Verdict.OK:
             raise AlreadyExistsError(f"{id} exists: a fork needs an id of its own", execution_id=id)
+        user = _user(by)
+        told = {name: said[name] for name in ("from", "at", "changed")}
+        via = user.via if user is not None else None
+        await note(engine.store, engine.clock, id, "forked", actor=who, via=via, comment=reason, details=told)
         engine._hint(id)
         return Handle(engine, id, workflow)
 
-    async def _roll_back(
-        self, row: Execution, order: Order, by: str | None, reason: str | None, *, wait: bool = True
-    ) -> None:
+    async def _roll_back(self, row: Execution, order: Order, by: str | User | None, *, wait: bool = True) -> None:
         engine = self.engine
-        task = asyncio.ensure_future(roll_back(engine.store, engine.clock, row, order, by, reason, wait=wait))
+        task = asyncio.ensure_future(roll_back(engine.store, engine.clock, row, order, _user(by), wait=wait))
         engine._hint(self.id)
         await task
-        said = {"to": order.name, "force": order.force, "order": order.id}
-        await note(engine.store, engine.clock, self.id, "rolled back", actor=by, comment=reason, details=said)
 
     async def pause(self, *, reason: str | None = None, by: str | User | None = None) -> None:
         """Let it stand still: running bodies are recorded, no new one enters, until `resume`. Its children go on.
@@ -437,6 +439,10 @@ async def _passing(live: asyncio.Queue[Any], seconds: float) -> list[StreamItem]
 
 def _name(by: str | User | None) -> str | None:
     return by.id if isinstance(by, User) else by
+
+
+def _user(by: str | User | None) -> User | None:
+    return User(by) if isinstance(by, str) else by
 
 
 def _is_delayed(row: Execution, clock: Clock) -> bool:

@@ -15,7 +15,7 @@ from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotFoundErro
 from perdure.keys import NAMESPACE_MARK
 from perdure.outcome import OpenRequest, User
 from perdure.protection import Protection
-from perdure.records import Execution, Query, Request, Status, Verdict
+from perdure.records import Dossier, Execution, Query, Request, Status, Verdict
 from perdure.rewinding import resolve
 from perdure.store import Store
 from perdure.views import request_view
@@ -198,14 +198,18 @@ class People:
             if found:
                 raise InvalidAnswerError(f"{id} is of kind {found[0].kind!r}: only a blocked execution takes {how!r}")
             raise NotFoundError(f"there is no execution {id} in {self.store.url}")
+        what = {"resume": "resumed", "cancel": "cancelled"}[how]
         if row.status is not Status.BLOCKED:
+            events = (await self.store.dossiers([id])).get(id, Dossier()).events
+            settled = [event.what for event in events if event.what in ("resumed", "cancelled")]
+            if settled[-1:] == [what]:
+                return _blocked(row, how)  # said again
             raise AlreadyDecidedError(f"{id} is {row.status}, and not blocked (any more)", execution_id=id)
         if how == "resume":
             await self.get(id).resume(by=who)
         else:
             await self.get(id).cancel(reason=comment, by=who)
         name, via = (who.id, who.via) if who is not None else (None, None)
-        what = "resumed" if how == "resume" else "cancelled"
         await auditing.note(self.store, self.clock, id, what, actor=name, via=via, comment=comment)
         return _blocked(row, how)
 

@@ -139,8 +139,9 @@ class Change:
     """A change of an execution's row by its owner; applied only if `fence` still stands.
 
     To `PARKED` it also needs `nudges` unchanged. `output` and `error` go into the row as they are. Only a change to
-    `RUNNING`, or to `ROLLING_BACK` without a `wake_at`, keeps ownership. The last five leave what is there where they
-    are None.
+    `RUNNING`, or to `ROLLING_BACK` without a `wake_at`, keeps ownership. `by`: of a change to `CANCELLED`, who wished
+    it: with the wish and its reason it replaces what was wished since. The five before it leave what is there where
+    they are None.
     """
 
     execution_id: str
@@ -159,6 +160,7 @@ class Change:
     base_seq: int | None = None
     attributes: str | None = None
     refused: str | None = None
+    by: str | None = None
 
     @property
     def keeps(self) -> bool:

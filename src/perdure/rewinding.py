@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure import auditing
+from perdure.answering import how_decided
 from perdure.clock import Clock
 from perdure.codec import CODEC, checksum
 from perdure.deliveries import Decide, Rewind
@@ -18,6 +19,9 @@ from perdure.records import Dossier, Execution, Request, Status, Verdict
 from perdure.rollback import BODIES, Order, Plan, order_of, plan, target
 from perdure.rolling import is_carried_out, stands_still
 from perdure.store import Store
+
+ASKED = "rollback asked"
+"""The audit event of who wants a rollback."""
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
@@ -78,26 +82,37 @@ async def roll_back(
     clock: Clock,
     row: Execution,
     order: Order,
-    by: str | None,
-    reason: str | None,
+    who: User | None,
     *,
     wait: bool = True,
 ) -> None:
     """Have it rolled back; returns once that is done, as far as it could be. A worker must be there to do it.
 
-    Without `wait` it returns once it is asked for.
+    Without `wait` it returns once it is asked for. That it was asked for is noted then, and that it is done by its
+    journal, once it is.
     """
     text = order.text()
     tries = 0
-    again = False
+    again = noted = False
     while True:
-        receipt = await store.deliver(Rewind(row.id, text, by, reason), clock.now())
+        receipt = await store.deliver(Rewind(row.id, text, order.by, order.reason), clock.now())
         if receipt.verdict == Verdict.GONE:
             raise NotFoundError(f"there is no execution {row.id}", execution_id=row.id)
         if receipt.verdict == Verdict.ENDED:
             raise PerdureError(f"{row.id} is rolled back: nothing is left to undo", execution_id=row.id)
         if receipt.verdict == Verdict.REPEAT:
             raise AlreadyRollingBackError(f"{row.id} is being rolled back already", execution_id=row.id)
+        if receipt.verdict == Verdict.OWNED:
+            raise AlreadyRollingBackError(
+                f"{row.id} is being rolled back already, and waits for a person: settle the undos that failed with"
+                " `resolve` (done, or retry), then it goes on to its end",
+                execution_id=row.id,
+            )
+        if not noted:
+            noted = True
+            said = {"to": order.name, "force": order.force, "order": order.id}
+            name, via = (who.id, who.via) if who is not None else (None, None)
+            await auditing.note(store, clock, row.id, ASKED, actor=name, via=via, comment=order.reason, details=said)
         while wait:
             now = (await store.get([row.id])).get(row.id)
             if now is None:
@@ -133,7 +148,11 @@ WAYS = {"undo": ("done", "retry"), "unknown": ("happened", "not_done"), "pivot":
 async def resolve(
     store: Store, clock: Clock, request_id: str, how: str, result: Any, who: User | None, comment: str | None
 ) -> Request:
-    """Settle an undo that failed, or a once-only step of unknown outcome. Gives the request as it then stands."""
+    """Settle an undo that failed, or a once-only step of unknown outcome. Gives the request as it then stands.
+
+    The first who says so settles it; an equal repeat is accepted.
+    """
+    said: list[str] = []
 
     def part(request: Request, dossier: Dossier) -> Decide:
         ways = WAYS.get(request.kind)
@@ -145,6 +164,7 @@ async def resolve(
         if request.kind == "unknown":
             given = CODEC.encode(result, path="result") if how == "happened" else None
             text = CODEC.encode({"happened": how == "happened", "result": given}, path="answer")
+        said.append(text)
         name, via = (who.id, who.via) if who is not None else (None, None)
         made = auditing.event(
             dossier.events,
@@ -169,6 +189,8 @@ async def resolve(
 
     receipt = await auditing.take_part(store, clock, request_id, part)
     request = receipt.request
-    if receipt.verdict != Verdict.OK or request is None:
-        raise AlreadyDecidedError(f"{request_id} is settled already", execution_id=receipt.execution_id)
+    repeats = request is not None and request.status == "decided" and request.answer == said[-1]
+    if request is None or not (receipt.verdict == Verdict.OK or repeats):
+        words = f"{request_id} is settled already" if request is None else how_decided(request)
+        raise AlreadyDecidedError(words, execution_id=receipt.execution_id)
     return request

@@ -28,7 +28,8 @@ BODIES = frozenset({"step", CHECKPOINT})
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was asked for. `to`: the last entry that stands; None: everything goes. `name`: as it was called.
 
-    `cause`: "failure", "cancel", "asked" (from outside) or "code". `id` tells one wish from another.
+    `cause`: "failure", "cancel", "asked" (from outside) or "code". `id` tells one wish from another. `generation`: in
+    which one it was asked for from outside; it goes up when that is carried out.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str | None = None
     reason: str | None = None
     force: bool = False
+    generation: int | None = None
 
     @property
     def is_automatic(self) -> bool:

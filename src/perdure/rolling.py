@@ -31,7 +31,7 @@ from perdure.keys import child_id, request_id
 from perdure.recalling import NOT_DONE, Past
 from perdure.records import Change, Entry, Execution, Inbox, Request, RollbackAction, Status
 from perdure.retry import Retry, delay
-from perdure.rollback import RETURNS, Order, Plan, Task, open_order, plan, returns, target
+from perdure.rollback import RETURNS, Order, Plan, Task, open_order, order_of, plan, returns, target
 from perdure.scope import CURRENT, STARTED, Call
 from perdure.steps import StepOptions, StepSpec
 from perdure.store import Store, room
@@ -301,7 +301,7 @@ class _Rollback:
         started = run.now()
         id = self._child_id(task)
         assert self.order is not None
-        order = Order(id=f"{self.order.id}/{run.generation}", cause="asked", reason=f"{run.id} is rolled back")
+        named, reason = f"{self.order.id}/{run.generation}", f"{run.id} is rolled back"
         tries = 0
         again = False
         while True:
@@ -309,12 +309,14 @@ class _Rollback:
             if row is None or row.status is Status.ROLLED_BACK:
                 words = CODEC.encode({"child": id}, path="output")
                 return await self._outcome(task, "completed", words, None, 1, started)
-            deaf = row.wish == order.text() and stands_still(row)
+            order = Order(id=named, cause="asked", reason=reason, generation=row.generation)
+            asked = _is_asked(row, order)
+            deaf = asked and stands_still(row)
             if await self._is_stuck(row, order) or (deaf and again and row.status is Status.BLOCKED):
                 words = f"{id}, a child, is {row.status}: {row.reason or 'it was not undone'}"
                 return await self._fail(task, RollbackStuckError(words, execution_id=run.id, key=task.key), started)
             # It may end, or stand still, before its owner hears of the wish.
-            if row.wish != order.text() or _is_over(row.status) or deaf:
+            if not asked or _is_over(row.status) or deaf:
                 again = deaf
                 await worker.deliver(Rewind(id, order.text(), "parent", order.reason))
             if self.leaving or (id not in worker.runs and worker.free() <= 0):
@@ -323,11 +325,11 @@ class _Rollback:
             tries += 1
 
     async def _is_stuck(self, row: Execution, order: Order) -> bool:
-        """Has a child done what it was asked to do, and yet is not undone?"""
-        if row.wish != order.text():
-            return False
+        """Has a child done what it was asked to do, and yet is not undone; or is an earlier rollback of it not over?"""
         if row.status is Status.ROLLBACK_FAILED:
             return True
+        if not _is_asked(row, order):
+            return False
         worker = self.run.worker
         return _is_over(row.status) and await worker.insist(lambda: is_carried_out(worker.store, row.id, order))
 
@@ -544,6 +546,11 @@ async def is_carried_out(store: Store, execution_id: str, order: Order) -> bool:
 def stands_still(row: Execution) -> bool:
     """Does nobody hear of a wish here before somebody resumes it?"""
     return row.owner is None and row.status in (Status.PAUSED, Status.BLOCKED)
+
+
+def _is_asked(row: Execution, order: Order) -> bool:
+    wish = order_of(row.wish)
+    return wish is not None and wish.id == order.id
 
 
 def _is_over(status: Status) -> bool:

@@ -129,9 +129,17 @@ def position(
     found: Mapping[str, Any], entries: Sequence[Entry], requests: Sequence[OpenRequest], goes_on: bool
 ) -> Position:
     """Where it stands. `goes_on`: not where it has ended, and nothing of it is under way any more."""
+    outcomes = [
+        e.key
+        for e in live(entries)
+        if is_outcome(e) and e.parent_key is None and e.kind not in LOCAL and e.kind not in TOLD
+    ]
+    done = frozenset(outcomes)
     asked = {request.key: request for request in requests if request.status == "open"}
     places = []
     for key, told in found.get("open", {}).items():
+        if key in done:
+            continue  # a snapshot at its outcome, or before
         branch = told["branch"] or MAIN
         places.append(Place(key, told["kind"], branch, told["file"], told["line"], asked.get(key)))
     if not found and goes_on:
@@ -153,11 +161,6 @@ def position(
                 [place.request for place in here if place.request is not None],
             )
         )
-    outcomes = [
-        e.key
-        for e in live(entries)
-        if is_outcome(e) and e.parent_key is None and e.kind not in LOCAL and e.kind not in TOLD
-    ]
     if not goes_on:
         places = []
     return Position(

@@ -88,7 +88,7 @@ def _of_event(event: AuditEvent) -> Moment:
         details = None
     digest = details.get("digest") if isinstance(details, dict) else None
     words = event.comment
-    if words is None and isinstance(details, dict) and "to" in details:
+    if words is None and isinstance(details, dict) and details.get("to") is not None:
         words = f"to {details['to']}"
     return Moment(event.created_at, event.what, event.actor, event.via, event.request_id, None, words, digest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.clock import Clock
+from perdure.crew import live_workers, nobody_runs
 from perdure.deliveries import Settle, Wish
 from perdure.errors import NotFoundError, PerdureError
 from perdure.records import ENDED, Execution, Status, Verdict
@@ -11,10 +12,13 @@ from perdure.store import Store
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
 
-async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, reason: str | None) -> Execution:
+async def cancel(
+    store: Store, clock: Clock, execution_id: str, by: str | None, reason: str | None, *, patient: bool = False
+) -> Execution:
     """Cancel an execution and all below it; gives its row once it has ended (however it did).
 
-    The owner carries the wish out, at rest. Without an owner it is done here. Raises `NotFoundError`.
+    The owner carries the wish out, at rest. Without an owner it is done here. A rollback is waited for; without a
+    worker that would carry that out it is refused, unless `patient`. Raises `NotFoundError`, `PerdureError`.
     """
     receipt = await store.deliver(Wish(execution_id, "cancel", by, reason), clock.now())
     if receipt.verdict == Verdict.GONE:
@@ -31,6 +35,8 @@ async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, 
                 await store.declare_dead(suspect)
         if row.status is Status.ROLLING_BACK or row.wish != "cancel":
             # A rollback takes no wish and may go on behind its target; or somebody has wished something else since.
+            if row.status is Status.ROLLING_BACK and not patient:
+                await _refuse_if_alone(store, row)
             await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
             await store.deliver(Wish(execution_id, "cancel", by, reason), clock.now())
@@ -41,15 +47,25 @@ async def cancel(store: Store, clock: Clock, execution_id: str, by: str | None, 
             # The last thing that its owner did may have been to start a child.
             for child in (await store.inbox([execution_id]))[execution_id].children:
                 if child.status not in ENDED:
-                    await cancel(store, clock, child.id, by, reason)
+                    await cancel(store, clock, child.id, by, reason, patient=patient)
             continue
         if row.owner is None:
             for child in inbox.children:
                 if child.status not in ENDED:
-                    await cancel(store, clock, child.id, by, reason)
+                    await cancel(store, clock, child.id, by, reason, patient=patient)
             continue
         await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
         tries += 1
+
+
+async def _refuse_if_alone(store: Store, row: Execution) -> None:
+    nobody = nobody_runs(await live_workers(store), row)
+    if nobody is not None:
+        raise PerdureError(
+            f"{row.id} is being rolled back, and {nobody}: it is not cancelled. Start one, and it goes on; or cancel it"
+            " then",
+            execution_id=row.id,
+        )
 
 
 def _childless(children: list[Execution]) -> bool:

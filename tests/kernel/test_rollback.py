@@ -706,6 +706,13 @@ async def slowly() -> str:
     return await slow()
 
 
+@workflow(name="waits_after")
+async def waits_after() -> bool:
+    await checkpoint("here")
+    await slow()
+    return await interrupt("Now?", schema=bool)
+
+
 @workflow(name="ends")
 async def ends(fails: bool) -> list[int]:
     n = await count(0)
@@ -771,17 +778,18 @@ async def test_a_second_rollback_during_one_is_refused_and_a_worker_that_leaves_
 
 @pytest.mark.parametrize("to", [None, "here"])
 async def test_who_cancels_what_is_being_rolled_back_waits_for_its_end(url: str, said: Said, to: str | None) -> None:
+    GATE.update(entered=asyncio.Event(), open=asyncio.Event())
     store = MemoryStore() if url == "memory://" else url
-    async with Engine(store, workflows=[waits]) as engine:
-        await (await engine.start(waits.options(execution_id="w"))).outcome()
-    async with Engine(store, worker=False, workflows=[]) as client:
+    async with Engine(store, workflows=[waits_after]) as engine, Engine(store, worker=False, workflows=[]) as client:
+        await (await engine.start(waits_after.options(execution_id="w"))).outcome()
         await client.get("w").rollback(to, wait=False)
+        await GATE["entered"].wait()
         cancelling = asyncio.create_task(client.get("w").cancel(by="ana"))
-        await client.get("w").status()
-        async with Engine(store, workflows=[waits]):
-            outcome = await cancelling
-    assert isinstance(outcome, Cancelled if to else RolledBack)
-    assert [line[0] for line in said[:2]] == ["car", "cancel"]
+        assert await client.get("w").status() == "rolling_back"
+        GATE["open"].set()
+        outcome = await cancelling
+    assert outcome == Cancelled("ana", None) if to else isinstance(outcome, RolledBack)
+    assert said[0] == ("undo", "slow")
 
 
 class _TooLate(MemoryStore):

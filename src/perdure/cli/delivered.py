@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.session import Session
+from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 
 

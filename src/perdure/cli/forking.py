@@ -11,7 +11,7 @@ import msgspec
 
 from perdure.cli import documents
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, Session, by_option, shared, with_session
+from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
 from perdure.cli.states import entry_of
 from perdure.cli.steering import reason_option
 from perdure.cli.target import load_module
@@ -72,7 +72,7 @@ async def _fork(
     async with engine:
         row = await find_execution(engine, id)
         handle = await engine.get(row.id).fork(
-            None if at is None else entry_of(at), changes, execution_id=new_id, by=by, reason=reason
+            None if at is None else entry_of(at), changes, execution_id=new_id, by=user(by), reason=reason
         )
         made = await handle.row()
     session.document({**documents.brief(made), "forked_from": row.id})

@@ -7,7 +7,6 @@ import asyncio
 import click
 
 from perdure.cli import documents, ending, shown, states
-from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.filters import Filter, filters
 from perdure.cli.follow import Follower
 from perdure.cli.interrupt import interruption, unless
@@ -18,6 +17,7 @@ from perdure.cli.target import load_module
 from perdure.cli.telling import published
 from perdure.cli.words import table, when
 from perdure.clock import to_datetime
+from perdure.crew import live_workers, nobody_runs
 from perdure.deciding import seen_requests
 from perdure.engine import Engine
 from perdure.outcome import User

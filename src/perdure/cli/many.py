@@ -43,11 +43,13 @@ class Manner:
     limit: int | None
     reason: str | None = None
     by: str | None = None
+    rollback: bool = False
 
     def words(self) -> list[str]:
         """The options that say so, but for the first two."""
         given = (("--limit", self.limit), ("--reason", self.reason), ("--by", self.by))
-        return [word for name, value in given if value is not None for word in (name, str(value))]
+        words = [word for name, value in given if value is not None for word in (name, str(value))]
+        return [*words, "--rollback"] if self.rollback else words
 
 
 def bulk_options(function: F) -> F:

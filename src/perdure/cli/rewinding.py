@@ -8,11 +8,11 @@ from dataclasses import asdict
 import click
 
 from perdure.cli import documents
-from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.ending import exit_code, tell
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, WAITING, Session, by_option, shared, with_session
+from perdure.cli.session import DONE, WAITING, Session, by_option, shared, user, with_session
 from perdure.cli.steering import reason_option
+from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 from perdure.records import Status
 from perdure.rewinding import RollbackPlan
@@ -59,7 +59,7 @@ async def _rollback(
             session.document({"execution": row.id, "dry_run": True, **asdict(plan)})
             _show(session, row.id, plan)
             return DONE
-        await handle.rollback(target, force=force, reason=reason, by=by, wait=False)
+        await handle.rollback(target, force=force, reason=reason, by=user(by), wait=False)
         row = await handle.row()
         missing = nobody_runs(await live_workers(engine.store), row)
         if missing is not None:

@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from perdure.cli import ending, shown
-from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.follow import Follower
 from perdure.cli.inputs import call_arguments
 from perdure.cli.interrupt import interruption, unless
@@ -22,6 +21,7 @@ from perdure.cli.progress import Progress, progress_for
 from perdure.cli.prompt import Lines, ask
 from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
 from perdure.cli.target import find_workflow, load_module, registered
+from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 from perdure.handle import Handle
 from perdure.outcome import Failed, Outcome, User, Waiting

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from perdure.cli import documents
-from perdure.cli.crew import live_workers, nobody_runs
 from perdure.cli.running import arguments_argument, load_call, prints_aside, target_argument
 from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import table, when
+from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 from perdure.records import Execution
 from perdure.schedules import OVERLAPS, ScheduleView

@@ -13,6 +13,7 @@ from perdure.clock import to_datetime
 from perdure.journal import EMIT, PUBLISH, STREAM, TOLD
 from perdure.outcome import OpenRequest
 from perdure.records import ENDED, Execution, Status
+from perdure.rollback import order_of
 from perdure.streams import Usage
 from perdure.views import HistoryEntry
 
@@ -40,7 +41,7 @@ def execution(session: Session, row: Execution, why_not: str | None) -> None:
         facts.append(("wakes", f"{when(to_datetime(row.wake_at))} UTC"))
     if row.wish is not None:
         said = f": {row.wish_reason}" if row.wish_reason else ""
-        facts.append(("wish", f"{row.wish}{f' by {row.wish_by}' if row.wish_by else ''}{said}"))
+        facts.append(("wish", f"{_wish(row)}{f' by {row.wish_by}' if row.wish_by else ''}{said}"))
     if row.parent_id is not None:
         facts.append(("parent", row.parent_id))
     if row.queue != "default":
@@ -56,6 +57,14 @@ def execution(session: Session, row: Execution, why_not: str | None) -> None:
         facts.append(("worker", why_not))
     for name, value in facts:
         session.say(f"  {name:<12}{value}")
+
+
+def _wish(row: Execution) -> str:
+    order = order_of(row.wish)
+    if order is None:
+        return row.wish or ""
+    done = order.generation is not None and order.generation < row.generation
+    return f"{'rolled' if done else 'roll'} back{f' to {order.name}' if order.name else ''}"
 
 
 def told(session: Session, published: Mapping[str, Any], used: Usage) -> None:

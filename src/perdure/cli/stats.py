@@ -9,10 +9,10 @@ from collections import Counter
 import click
 
 from perdure.bulk import Stats
-from perdure.cli.crew import live_workers
 from perdure.cli.documents import time
 from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import table, when
+from perdure.crew import live_workers
 from perdure.engine import Engine
 from perdure.records import Tally, WorkerRecord
 

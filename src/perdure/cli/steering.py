@@ -10,16 +10,20 @@ import click
 from perdure import bulk
 from perdure.cli import documents
 from perdure.cli.delivered import tell_delivered
+from perdure.cli.ending import exit_code, tell
 from perdure.cli.filters import Filter, filters
 from perdure.cli.many import Manner, Verb, bulk_options, on_many, one_or_many
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, Session, by_option, shared, with_session
+from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 from perdure.errors import PerdureError
 from perdure.handle import Handle
-from perdure.outcome import Cancelled
+from perdure.outcome import Cancelled, Outcome, RolledBack
+from perdure.records import ENDED
 
 CANCEL = Verb("cancel", "cancelled", bulk.OPEN)
+CANCEL_AND_UNDO = Verb("cancel", "rolled back", bulk.OPEN)
 PAUSE = Verb("pause", "paused", bulk.GOING)
 RESUME = Verb("resume", "resumed", bulk.STANDING)
 RETRY = Verb("retry", "retried", bulk.FAILED)
@@ -34,6 +38,7 @@ reason_option = click.option("--reason", metavar="TEXT", help="Why; recorded.")
 @click.argument("id", required=False)
 @filters()
 @bulk_options
+@click.option("--rollback", is_flag=True, help="Undo what it did, too; a worker must be there.")
 @reason_option
 @by_option
 @shared
@@ -45,24 +50,59 @@ def cancel(
     dry_run: bool,
     yes: bool,
     limit: int | None,
+    rollback: bool,
     reason: str | None,
     by: str | None,
 ) -> int:
     """Cancel an execution and all its children.
 
     Or all that the filters find. Returns when it has ended, which may take as long as its running steps
-    need to stop.
+    need to stop. With --rollback what it did is undone, last first.
     """
-    manner = Manner(dry_run, yes, limit, reason, by)
-    if one_or_many(CANCEL, id, chosen, manner):
-        return asyncio.run(_cancel(session, session.engine(), id or "", reason, by))
+    manner = Manner(dry_run, yes, limit, reason, by, rollback)
+    verb = CANCEL_AND_UNDO if rollback else CANCEL
+    if one_or_many(verb, id, chosen, manner):
+        work = _cancel_and_undo if rollback else _cancel
+        return asyncio.run(work(session, session.engine(), id or "", reason, by))
 
     async def act(handle: Handle[Any]) -> None:
+        if rollback:
+            return await _undo(handle, reason, by)
         outcome = await handle.cancel(reason=reason, by=by)
         if not isinstance(outcome, Cancelled):
             raise PerdureError(f"it had ended before: it is {await handle.status()}")
 
-    return asyncio.run(on_many(session, session.engine(), CANCEL, chosen, manner, act))
+    return asyncio.run(on_many(session, session.engine(), verb, chosen, manner, act))
+
+
+async def _undo(handle: Handle[Any], reason: str | None, by: str | None) -> None:
+    """Raises `PerdureError` unless all of it is undone."""
+    outcome = await _rolled_back(handle, reason, by)
+    if not isinstance(outcome, RolledBack):
+        raise PerdureError(f"it is {await handle.status()}")
+
+
+async def _rolled_back(handle: Handle[Any], reason: str | None, by: str | None) -> Outcome:
+    row = await handle.row()
+    missing = nobody_runs(await live_workers(handle.engine.store), row)
+    if missing is not None:
+        raise PerdureError(
+            f"nothing was changed: {missing}, and a worker must be there to undo what {row.id} did", execution_id=row.id
+        )
+    if row.status in ENDED:
+        raise PerdureError(f"{row.id} had ended before: it is {row.status}", execution_id=row.id)
+    return await handle.cancel(rollback=True, reason=reason, by=user(by))
+
+
+async def _cancel_and_undo(session: Session, engine: Engine, id: str, reason: str | None, by: str | None) -> int:
+    async with engine:
+        row = await find_execution(engine, id)
+        handle = engine.get(row.id)
+        outcome = await _rolled_back(handle, reason, by)
+        row = await handle.row()
+    session.document(documents.ending(row, outcome))
+    tell(session, row, outcome)
+    return DONE if isinstance(outcome, RolledBack) else exit_code(outcome)
 
 
 async def _cancel(session: Session, engine: Engine, id: str, reason: str | None, by: str | None) -> int:

@@ -225,6 +225,8 @@ class MemoryStore(MemoryDeliveries):
         for name in ("input", "generation", "base_seq", "attributes", "refused"):
             if getattr(change, name) is not None:
                 setattr(row, name, getattr(change, name))
+        if change.status is Status.CANCELLED:
+            row.wish, row.wish_by, row.wish_reason = "cancel", change.by, change.reason
         if not change.keeps:
             row.owner = None
         row.token = batch.token

@@ -19,6 +19,7 @@ from perdure.deliveries import (
     Settle,
     StartWith,
     Wish,
+    goes_back,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Status, Verdict, is_legal
@@ -59,7 +60,7 @@ class MemoryDeliveries(MemoryMoves):
         if request.status != "open":
             equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
             return Receipt(Verdict.REPEAT if equal else Verdict.DECIDED, row.id, copy(request))
-        if row.status in ENDED:
+        if row.status in ENDED or goes_back(row.status, row.wish, row.generation):
             return Receipt(Verdict.ENDED, row.id, copy(request))
         request.decided_at = now
         if isinstance(delivery, Answer):
@@ -157,6 +158,8 @@ class MemoryDeliveries(MemoryMoves):
             return Receipt(Verdict.GONE)
         if row.status is Status.ROLLING_BACK:
             return Receipt(Verdict.REPEAT, row.id)
+        if row.status is Status.ROLLBACK_FAILED:
+            return Receipt(Verdict.OWNED, row.id)
         if row.status is not Status.RUNNING and not is_legal(row.status, Status.ROLLING_BACK):
             return Receipt(Verdict.ENDED, row.id)
         row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
@@ -177,7 +180,7 @@ class MemoryDeliveries(MemoryMoves):
             return Receipt(Verdict.GONE)
         if request.status != "open":
             return Receipt(Verdict.DECIDED, row.id, copy(request))
-        if not takes_answers(request.kind, row.status):
+        if not takes_answers(request.kind, row.status, row.wish, row.generation):
             return Receipt(Verdict.ENDED, row.id, copy(request))
         if len(self._events.get(row.id, ())) != delivery.known:
             return Receipt(Verdict.OWNED, row.id, copy(request))

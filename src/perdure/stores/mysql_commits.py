@@ -171,6 +171,7 @@ def _change(sql: Statements, change: Change, token: str) -> str:
         base_seq=change.base_seq,
         attributes=change.attributes,
         refused=change.refused,
+        by=change.by,
     )
 
 

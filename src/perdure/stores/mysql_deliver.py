@@ -24,6 +24,7 @@ from perdure.deliveries import (
     Settle,
     StartWith,
     Wish,
+    goes_back,
     takes_answers,
 )
 from perdure.records import (
@@ -67,6 +68,7 @@ class _Standing:
     fence: int
     nudges: int
     owner: int | None
+    generation: int
 
 
 async def deliver(session: Session, delivery: Delivery) -> Receipt:
@@ -106,7 +108,7 @@ async def _decide(session: Session, delivery: Answer | Expiry) -> Receipt:
         equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
         verdict = Verdict.REPEAT if equal else Verdict.DECIDED
         return await _refuse(session, Receipt(verdict, standing.id, request))
-    if standing.status in ENDED:
+    if standing.status in ENDED or goes_back(standing.status, standing.wish, standing.generation):
         return await _refuse(session, Receipt(Verdict.ENDED, standing.id, request))
     decided: dict[str, Any] = {"status": "expired", "answer": None, "by": None, "via": None, "checksum": None}
     if isinstance(delivery, Answer):
@@ -262,6 +264,8 @@ async def _rewind(session: Session, delivery: Rewind) -> Receipt:
         return await _refuse(session, Receipt(Verdict.GONE))
     if standing.status is Status.ROLLING_BACK:
         return await _refuse(session, Receipt(Verdict.REPEAT, id))
+    if standing.status is Status.ROLLBACK_FAILED:
+        return await _refuse(session, Receipt(Verdict.OWNED, id))
     running = standing.status is Status.RUNNING
     if not running and not is_legal(standing.status, Status.ROLLING_BACK):
         return await _refuse(session, Receipt(Verdict.ENDED, id))
@@ -281,7 +285,7 @@ async def _take_part(session: Session, delivery: Decide) -> Receipt:
     id = standing.id
     if request.status != "open":
         return await _refuse(session, Receipt(Verdict.DECIDED, id, request))
-    if not takes_answers(request.kind, standing.status):
+    if not takes_answers(request.kind, standing.status, standing.wish, standing.generation):
         return await _refuse(session, Receipt(Verdict.ENDED, id, request))
     if (await session.run(sql.fill("count_events", id=id)))[0].value != delivery.known:
         return await _refuse(session, Receipt(Verdict.OWNED, id, request))

@@ -41,7 +41,7 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
             case Rewind():
                 return Receipt(await _rewind(pool, connection, delivery, status), id)
             case Decide():
-                return await _take_part(pool, connection, delivery, id, status, row["events"])
+                return await _take_part(pool, connection, delivery, id, row)
             case Note():
                 if row["events"] != delivery.known:
                     return Receipt(Verdict.OWNED, id)
@@ -52,6 +52,8 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
 async def _rewind(pool: Pool, connection: Any, delivery: Rewind, status: Status) -> Verdict:
     if status is Status.ROLLING_BACK:
         return Verdict.REPEAT
+    if status is Status.ROLLBACK_FAILED:
+        return Verdict.OWNED
     if status is not Status.RUNNING and not is_legal(status, Status.ROLLING_BACK):
         return Verdict.ENDED
     id = delivery.execution_id
@@ -60,14 +62,14 @@ async def _rewind(pool: Pool, connection: Any, delivery: Rewind, status: Status)
     return Verdict.OK
 
 
-async def _take_part(pool: Pool, connection: Any, delivery: Decide, id: str, status: Status, known: int) -> Receipt:
-    sql = pool.sql
+async def _take_part(pool: Pool, connection: Any, delivery: Decide, id: str, row: Any) -> Receipt:
+    sql, status = pool.sql, Status(row["status"])
     [request] = read_records(Request, await connection.fetch(sql["lock_request"], delivery.request_id))
     if request.status != "open":
         return Receipt(Verdict.DECIDED, id, request)
-    if not takes_answers(request.kind, status):
+    if not takes_answers(request.kind, status, row["wish"], row["generation"]):
         return Receipt(Verdict.ENDED, id, request)
-    if known != delivery.known:
+    if row["events"] != delivery.known:
         return Receipt(Verdict.OWNED, id, request)
     if delivery.decisions:
         await connection.fetch(sql["insert_decisions"], pack_records(delivery.decisions))

@@ -271,6 +271,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
             "base_seq": change.base_seq,
             "attributes": change.attributes,
             "refused": change.refused,
+            "by": change.by,
         }
         if not self._db.run("change_execution", values).rowcount:
             return self._why_not(change)

@@ -20,6 +20,7 @@ from perdure.deliveries import (
     Settle,
     StartWith,
     Wish,
+    goes_back,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Request, Status, Verdict, is_legal
@@ -53,6 +54,7 @@ class _Standing:
     wish: str | None
     fence: int
     nudges: int
+    generation: int
 
 
 def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
@@ -85,7 +87,7 @@ def _decide(database: Database, delivery: Answer | Expiry, now: str) -> Receipt:
     if request.status != "open":
         equal = isinstance(delivery, Answer) and request.status == "decided" and request.answer == delivery.value
         return Receipt(Verdict.REPEAT if equal else Verdict.DECIDED, id, request)
-    if standing.status in ENDED:
+    if standing.status in ENDED or goes_back(standing.status, standing.wish, standing.generation):
         return Receipt(Verdict.ENDED, id, request)
     decided: dict[str, Any]
     if isinstance(delivery, Answer):
@@ -201,6 +203,8 @@ def _rewind(database: Database, delivery: Rewind, now: str) -> Receipt:
         return Receipt(Verdict.GONE)
     if standing.status is Status.ROLLING_BACK:
         return Receipt(Verdict.REPEAT, id)
+    if standing.status is Status.ROLLBACK_FAILED:
+        return Receipt(Verdict.OWNED, id)
     running = standing.status is Status.RUNNING
     if not running and not is_legal(standing.status, Status.ROLLING_BACK):
         return Receipt(Verdict.ENDED, id)
@@ -217,7 +221,7 @@ def _take_part(database: Database, delivery: Decide, now: str) -> Receipt:
     id = request.execution_id
     if request.status != "open":
         return Receipt(Verdict.DECIDED, id, request)
-    if not takes_answers(request.kind, standing.status):
+    if not takes_answers(request.kind, standing.status, standing.wish, standing.generation):
         return Receipt(Verdict.ENDED, id, request)
     if database.value("count_events", (id,)) != delivery.known:
         return Receipt(Verdict.OWNED, id, request)

@@ -8,9 +8,9 @@ from typing import cast
 
 import click
 
-from perdure.cli.crew import live_workers
 from perdure.cli.session import DONE, FAILED, Session, shared, with_session
 from perdure.clock import SystemClock
+from perdure.crew import live_workers
 from perdure.errors import PerdureError
 from perdure.records import WorkerRecord
 from perdure.store import Store

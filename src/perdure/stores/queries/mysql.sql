@@ -202,19 +202,19 @@ select id, nudges from workflow_executions where owner = %(worker)s;
 
 -- name: standing
 -- How an execution stands at the moment of a delivery, under its lock.
-select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner
+select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner, w.generation
 from workflow_executions w where w.id = %(id)s
 for update;
 
 -- name: standing_of_request
 -- The same of the execution that asked.
-select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner
+select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner, w.generation
 from workflow_executions w where w.id = (select r.execution_id from approval_requests r where r.id = %(id)s)
 for update;
 
 -- name: lock_family
 -- An execution and its parent, if it has one.
-select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner
+select w.id, w.status, w.parent_id, w.wish, w.fence, w.nudges, w.owner, w.generation
 from workflow_executions w force index (primary)
 where w.id in (%(id)s, coalesce((select p.parent_id from workflow_executions p where p.id = %(id)s), %(id)s))
 order by w.id

@@ -79,6 +79,9 @@ set status = %(status)s,
     base_seq = coalesce(%(base_seq)s, base_seq),
     attributes = coalesce(%(attributes)s, attributes),
     refused = coalesce(%(refused)s, refused),
+    wish = if(%(status)s = 'cancelled', 'cancel', wish),
+    wish_by = if(%(status)s = 'cancelled', %(by)s, wish_by),
+    wish_reason = if(%(status)s = 'cancelled', %(reason)s, wish_reason),
     ended_at = if(
         %(status)s in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed'), %(at)s, null
     )

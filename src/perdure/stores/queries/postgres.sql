@@ -144,7 +144,7 @@ select id, nudges from workflow_executions where owner = $1;
 with asked as materialized (
     select r.execution_id from approval_requests r where r.id = $1
 ), execution as materialized (
-    select w.id, w.status from workflow_executions w
+    select w.id, w.status, w.wish, w.generation from workflow_executions w
     where w.id = (select execution_id from asked)
     for no key update
 ), request as materialized (
@@ -154,6 +154,8 @@ with asked as materialized (
         when $2::boolean and r.status = 'decided' and r.answer = $3::text then 'repeat'
         when r.status <> 'open' then 'decided'
         when w.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
+        when w.status = 'rolling_back' then 'ended'
+        when case when w.wish like '{%' then (w.wish::json ->> 'generation')::integer = w.generation end then 'ended'
         else 'ok'
     end as verdict
     from request r, execution w
@@ -374,7 +376,10 @@ select verdict from judged;
 -- name: standing
 -- How an execution stands. In one transaction with `lock_family`, after it, as are the next ones.
 select
-    w.status, coalesce((select max(a.ordinal) from audit_events a where a.execution_id = w.id), 0) as events
+    w.status,
+    w.wish,
+    w.generation,
+    coalesce((select max(a.ordinal) from audit_events a where a.execution_id = w.id), 0) as events
 from workflow_executions w
 where w.id = $1;
 

@@ -115,7 +115,7 @@ with me as materialized (
     select * from json_to_recordset($23::text::json) as c (
         execution_id text, fence bigint, nudges bigint, status text, at bigint, output text, error text,
         checksum bigint, reason text, wake_at bigint, parent_id text, input text, generation integer, base_seq bigint,
-        attributes text, refused text
+        attributes text, refused text, by text
     )
 ), locked as materialized (
     select w.id, w.fence, w.nudges
@@ -150,6 +150,9 @@ with me as materialized (
         base_seq = coalesce(j.base_seq, w.base_seq),
         attributes = coalesce(j.attributes, w.attributes),
         refused = coalesce(j.refused, w.refused),
+        wish = case when j.status = 'cancelled' then 'cancel' else w.wish end,
+        wish_by = case when j.status = 'cancelled' then j.by else w.wish_by end,
+        wish_reason = case when j.status = 'cancelled' then j.reason else w.wish_reason end,
         ended_at = case
             when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
             then perdure_time(j.at)
@@ -209,7 +212,7 @@ with me as materialized (
     select * from json_to_recordset($23::text::json) as c (
         execution_id text, fence bigint, nudges bigint, status text, at bigint, output text, error text,
         checksum bigint, reason text, wake_at bigint, parent_id text, input text, generation integer, base_seq bigint,
-        attributes text, refused text
+        attributes text, refused text, by text
     )
 ), locked as materialized (
     select w.id, w.fence, w.nudges
@@ -244,6 +247,9 @@ with me as materialized (
         base_seq = coalesce(j.base_seq, w.base_seq),
         attributes = coalesce(j.attributes, w.attributes),
         refused = coalesce(j.refused, w.refused),
+        wish = case when j.status = 'cancelled' then 'cancel' else w.wish end,
+        wish_by = case when j.status = 'cancelled' then j.by else w.wish_by end,
+        wish_reason = case when j.status = 'cancelled' then j.reason else w.wish_reason end,
         ended_at = case
             when j.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
             then perdure_time(j.at)

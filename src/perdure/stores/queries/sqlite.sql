@@ -131,7 +131,7 @@ on conflict (id) do nothing;
 
 -- name: change_execution
 -- The owner changes the row: if its fence stands and, to park, nothing has come meanwhile. What is null of the last
--- five stays as it is.
+-- five is kept. A cancelling that was carried out replaces what was wished since.
 update workflow_executions set
     status = :status,
     owner = case when :status = 'running' or (:status = 'rolling_back' and :wake_at is null) then owner end,
@@ -147,7 +147,10 @@ update workflow_executions set
     generation = coalesce(:generation, generation),
     base_seq = coalesce(:base_seq, base_seq),
     attributes = coalesce(:attributes, attributes),
-    refused = coalesce(:refused, refused)
+    refused = coalesce(:refused, refused),
+    wish = case when :status = 'cancelled' then 'cancel' else wish end,
+    wish_by = case when :status = 'cancelled' then :by else wish_by end,
+    wish_reason = case when :status = 'cancelled' then :reason else wish_reason end
 where id = :id and fence = :fence and (:status not in ('waiting', 'rollback_failed') or nudges = :nudges);
 
 -- name: marks
@@ -404,8 +407,9 @@ select id, nudges from workflow_executions where owner = ?;
 select * from approval_requests where id = ?;
 
 -- name: standing
--- What a delivery looks at: status, parent, whether a living worker owns it, wish, fence and nudges.
-select status, parent_id, owner in (select id from workers where state = 'live') as owned, wish, fence, nudges
+-- What a delivery looks at: status, parent, whether a living worker owns it, wish, fence, nudges and generation.
+select
+    status, parent_id, owner in (select id from workers where state = 'live') as owned, wish, fence, nudges, generation
 from workflow_executions where id = ?;
 
 -- name: decide_request

@@ -116,6 +116,17 @@ async def a_change_goes_into_the_row(store: Store) -> None:
     equal(await scene.row(), ended)
 
 
+async def a_cancelling_that_was_carried_out_says_whose_it_was(store: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.run(checksum=5)
+    await store.deliver(Wish(scene.id(), "cancel", "ana", "no more"), scene.now)
+    await store.deliver(Wish(scene.id(), "pause", None, "lunch"), scene.now)
+    change = scene.change(status=Status.CANCELLED, reason="no more", by="ana", nudges=2)
+    equal((await scene.commit(changes=[change])).changes, [Verdict.OK])
+    row = await scene.row()
+    equal((row.wish, row.wish_by, row.wish_reason, row.reason), ("cancel", "ana", "no more", "no more"))
+
+
 async def a_park_gives_the_execution_up(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run(checksum=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from perdure.deliveries import Decide, Note, Rewind, Wish
+from perdure.deliveries import Answer, Decide, Note, Rewind, Wish
 from perdure.records import AuditEvent, DecisionRow, Dossier, RollbackAction, Snapshot, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
@@ -74,10 +74,30 @@ async def what_may_be_rolled_back_depends_on_its_status(store: Store) -> None:
     }
     wanted = dict.fromkeys(ALL, Verdict.OK)
     wanted |= {Status.ROLLING_BACK: Verdict.REPEAT, Status.ROLLED_BACK: Verdict.ENDED}
+    wanted[Status.ROLLBACK_FAILED] = Verdict.OWNED  # it is not over
     equal(verdicts, wanted)
     running = await scene.row(Status.RUNNING)
     equal((running.status, running.owner, running.wish, running.nudges), (Status.RUNNING, scene.worker.id, "order", 1))
     equal((await store.deliver(Rewind(scene.id("none"), "order", None, None), scene.now)).verdict, Verdict.GONE)
+
+
+async def what_is_to_go_back_takes_no_answer(store: Store) -> None:
+    scene = await Scene.begin(store)
+    cases = {"parked": ("order", Verdict.ENDED), "told": ('{"generation":0}', Verdict.ENDED)}
+    cases |= {"before": ('{"generation":-1}', Verdict.OK), "plain": ("{}", Verdict.OK), "odd": (None, Verdict.OK)}
+    for name, (wish, wanted) in cases.items():
+        await scene.run(name)
+        await scene.commit(requests=[scene.request(f"{name}-1", name), scene.request(f"{name}-2", name)])
+        if name == "parked":
+            await scene.commit(changes=[scene.change(name, Status.WAITING)])
+        if wish is not None:
+            equal((await store.deliver(Rewind(scene.id(name), wish, None, None), scene.now)).verdict, Verdict.OK)
+        answer = Answer(scene.id(f"{name}-1"), '"yes"', "ana", None, 3)
+        equal((await store.deliver(answer, scene.now)).verdict, wanted, f"an answer, {name}")
+        part = Decide(scene.id(f"{name}-2"), 0, "decided", answer='"yes"', checksum=4)
+        equal((await store.deliver(part, scene.now)).verdict, wanted, f"a decision, {name}")
+        open_ = "open" if wanted is Verdict.ENDED else "decided"
+        equal([(await scene.one_request(f"{name}-{n}")).status for n in (1, 2)], [open_, open_])
 
 
 async def what_is_rolled_back_takes_no_other_wish(store: Store) -> None:
