@@ -219,7 +219,8 @@ class Handle(Generic[R]):
     ) -> Outcome:
         """Cancel it and all its children; returns its end once that is durable (it may have ended before).
 
-        `rollback`: what it did is undone, and it ends `rolled_back`; one that has ended stays as it is.
+        `rollback`: what it did is undone, and it ends `rolled_back`; one that has ended stays as it is. One that is
+        being rolled back is waited for; raises `PerdureError` where no worker is there that would do that.
         """
         engine = self.engine
         engine._check_open()

@@ -66,3 +66,41 @@ def test_what_cannot_be_undone_is_told_with_its_error(shell: Shell) -> None:
     assert "gave back a bag" in done.out
     asked = shell("inbox", "--json").json
     assert "take#2 could not be undone" in str(asked)
+
+
+def test_who_asked_for_it_is_unverified_and_nothing_is_told_before_it_is_so(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP)
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    shell("rollback", "t", "--to", "take#1", "--reason", "too big", "--by", "ana")
+    asked = shell("audit", "t", "--json").json["moments"]
+    assert [m["who"] for m in asked if m["what"] == "rollback asked" and m["via"] == "cli"] == ["ana"]
+    assert "rolled back" not in {moment["what"] for moment in asked}
+    told = shell("audit", "t").out
+    assert "ana (unverified)" in told
+    assert "wish        roll back to take#1 by ana: too big" in shell("show", "t").out
+    with shell.worker("trips"):
+        shell("watch", "t")
+    assert "rolled back" in {moment["what"] for moment in shell("audit", "t", "--json").json["moments"]}
+    assert "wish        rolled back to take#1 by ana: too big" in shell("show", "t").out
+
+
+def test_what_is_cancelled_is_undone_where_that_is_wanted(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP)
+    for id in ("t", "u", "v"):
+        shell("run", "trips:trip", '"hat"', "--id", id)
+    alone = shell("cancel", "t", "--rollback")
+    assert (alone.code, "nothing was changed: no live worker knows trip" in alone.err) == (1, True)
+    assert shell("show", "t", "--json").json["status"] == "waiting"
+    with shell.worker("trips"):
+        done = shell("cancel", "t", "--rollback", "--reason", "ill", "--by", "ana")
+        assert done.code == 0
+        assert "Undone: take#2, take#1" in done.err
+        shown = shell("show", "t", "--json").json
+        assert (shown["status"], shown["wish_by"], shown["reason"]) == ("rolled_back", "ana", "ill")
+        looked = shell("cancel", "--status", "waiting", "--rollback", "--dry-run")
+        assert looked.out.split() == ["u", "v"] or looked.out.split() == ["v", "u"]
+        assert "cancel --status waiting --rollback" in looked.err
+        many = shell("cancel", "--status", "waiting", "--rollback", "--yes", "--json").json
+        assert sorted(many["rolled back"]) == ["u", "v"]
+        assert shell("cancel", "t", "--rollback").code == 1
+    assert {row["status"] for row in shell("list", "--json").json["items"]} == {"rolled_back"}

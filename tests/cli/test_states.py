@@ -36,6 +36,7 @@ def test_the_state_is_shown_as_it_was_behind_an_entry(packed: Shell) -> None:
     assert (then["at"], then["source"], then["variables"]["n"]) == (1, "code", 5)
     assert [place["key"] for place in then["position"]["active"]] == ["pack#2"]
     shown = packed("show", "box", "--at", "2")
+    assert shown.out.count("pack#2") == 1, "what is completed is not under way"
     assert "packs" in shown.out and "n = 5" in shown.out and "packing.py:" in shown.out
     assert packed("show", "box", "--at", "nowhere").code == 1
     assert packed("show", "box", "--at", "1", "--diff", "1", "2").code == 2
