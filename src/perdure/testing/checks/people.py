@@ -83,7 +83,10 @@ async def what_may_be_rolled_back_depends_on_its_status(store: Store) -> None:
 
 async def what_is_to_go_back_takes_no_answer(store: Store) -> None:
     scene = await Scene.begin(store)
-    cases = {"parked": ("order", Verdict.ENDED), "told": ('{"generation":0}', Verdict.ENDED)}
+    cases: dict[str, tuple[str | None, Verdict]] = {
+        "parked": ("order", Verdict.ENDED),
+        "told": ('{"generation":0}', Verdict.ENDED),
+    }
     cases |= {"before": ('{"generation":-1}', Verdict.OK), "plain": ("{}", Verdict.OK), "odd": (None, Verdict.OK)}
     for name, (wish, wanted) in cases.items():
         await scene.run(name)
