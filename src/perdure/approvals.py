@@ -19,7 +19,7 @@ from perdure.clock import Duration, micros
 from perdure.codec import CODEC
 from perdure.errors import DecodeError, EncodeError
 from perdure.records import Request
-from perdure.schema import schema_of
+from perdure.schema import check, schema_of
 
 APPROVAL = "approval"
 APPROVE, REJECT = "approve", "reject"
@@ -37,7 +37,7 @@ RULE = "rule:"
 
 @dataclass(slots=True, frozen=True)
 class Action:
-    """One thing that is to be approved. `schema`: a type, or a JSON Schema, that edited arguments must fit."""
+    """One thing that is to be approved. `schema`: a type, or a JSON Schema, that its arguments and edits must fit."""
 
     id: str
     name: str
@@ -97,7 +97,8 @@ class Stage:
 class Approval:
     """What a guarded step asks before it is entered (`@step(approval=...)`), with the settings of `perdure.approval`.
 
-    `message` may name the step's arguments in braces. `when`: is given the arguments, and says whether it is asked.
+    `message` may name the step's arguments in braces, as `str.format` takes them. `when`: is given the arguments, and
+    says whether it is asked.
     """
 
     message: str
@@ -140,8 +141,9 @@ class StageRow(msgspec.Struct, omit_defaults=True):
 class Policy(msgspec.Struct, omit_defaults=True):
     """Who decides a request, as its row says it. Times are microseconds.
 
-    `excluded`: who asked, and may not decide. `term`: how long it may stay open. `reminders`: the time between two of
-    them, `reminded` how many there were. `actions`: their ids, what else is known of them stands in the details.
+    `excluded`: who asked, and may not decide; "" where that is not known, so that it takes a name. `term`: how long it
+    may stay open. `reminders`: the time between two of them, `reminded` how many there were. `actions`: their ids, what
+    else is known of them stands in the details.
     """
 
     stages: list[StageRow] = []
@@ -224,18 +226,26 @@ def make_ask(
         raise EncodeError("the message of an approval is text for people: no NUL and no lone surrogates")
     if on_expiry not in ON_EXPIRY:
         raise ValueError(f"on_expiry is one of {', '.join(ON_EXPIRY)}, not {on_expiry!r}")
-    if on_expiry == "escalate" and (not escalate_to or expires is None):
-        raise ValueError("on_expiry='escalate' needs expires= and escalate_to=: who decides then")
+    if on_expiry != "reject" and expires is None:
+        raise ValueError(f"on_expiry={on_expiry!r} says what happens when the time is over: it needs expires=")
+    if on_expiry == "escalate" and not escalate_to:
+        raise ValueError("on_expiry='escalate' needs escalate_to=: who decides then")
+    if escalate_to and on_expiry != "escalate":
+        raise ValueError("escalate_to= names who decides later: it needs on_expiry='escalate' and expires=")
     if stages and approvers:
         raise ValueError("give approvers= and quorum=, or stages=, not both")
     ids = [action.id for action in actions]
     if len(set(ids)) != len(ids) or not all(ids):
         raise ValueError(f"each action has an id of its own: {ids}")
+    decide = [_stage(each) for each in stages] or [_stage(Stage(approvers, quorum))]
+    short = lacking(decide)
+    if short is not None:
+        raise ValueError(f"{short}: nobody decides in two stages, so it can never be decided")
     return Ask(
         message=message,
         details=_details(details, actions),
         actions=ids,
-        stages=[_stage(each) for each in stages] or [_stage(Stage(approvers, quorum))],
+        stages=decide,
         exclude_requester=exclude_requester,
         term=None if expires is None else micros(expires),
         on_expiry=on_expiry,
@@ -255,6 +265,38 @@ def _stage(given: Any) -> Stage:
     if plain and stage.quorum > len(set(names)):
         raise ValueError(f"a quorum of {stage.quorum} of {len(set(names))} approvers can never be reached")
     return Stage(names, stage.quorum)
+
+
+def lacking(stages: Sequence[Stage | StageRow], excluded: str | None = None) -> str | None:
+    """None, or which stage has too few people of its own, in words.
+
+    Only stages that name nobody but people are counted: who has a role, or is named by a function, is not known here.
+    """
+    places: dict[tuple[int, int], list[str]] = {}
+    for number, stage in enumerate(stages, 1):
+        names = stage.approvers
+        if names and not any(callable(each) or each.startswith(ROLE) for each in names):
+            people = sorted({str(name) for name in names} - {excluded})
+            places |= {(number, n): people for n in range(stage.quorum)}
+    seats: dict[str, tuple[int, int]] = {}
+    for place in places:
+        if not _seat(place, places, seats, set()):
+            quorum, names = stages[place[0] - 1].quorum, ", ".join(places[place]) or "nobody"
+            return f"too few people are left for stage {place[0]} of {len(stages)}, a quorum of {quorum} of {names}"
+    return None
+
+
+def _seat(
+    place: tuple[int, int], places: Mapping[tuple[int, int], list[str]], seats: dict[str, Any], tried: set[str]
+) -> bool:
+    """Find somebody for a place, if need be by moving those who have one."""
+    for name in places[place]:
+        if name not in tried:
+            tried.add(name)
+            if name not in seats or _seat(seats[name], places, seats, tried):
+                seats[name] = place
+                return True
+    return False
 
 
 def _names(given: Sequence[Any]) -> list[Any]:
@@ -286,8 +328,19 @@ def _details(details: Any, actions: Sequence[Action | Asked]) -> str | None:
 
 
 def _asked(action: Action) -> Asked:
-    arguments = members(action.arguments, f"actions[{action.id}]")
-    return Asked(action.id, action.name, arguments, action.description, _schema(action.schema))
+    arguments, schema = members(action.arguments, f"actions[{action.id}]"), _schema(action.schema)
+    problem = None if schema is None else check(dump(schema), _plain(action.arguments, arguments))
+    if problem is not None:
+        raise ValueError(f"the arguments of {action.id!r} do not fit its schema: {problem}")
+    return Asked(action.id, action.name, arguments, action.description, schema)
+
+
+def _plain(arguments: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """Arguments as a JSON Schema sees them: dates and the like are texts there, as in edits."""
+    try:
+        return msgspec.json.encode(arguments).decode()
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return dump(recorded)
 
 
 def _schema(given: Any) -> Any:
@@ -373,6 +426,16 @@ def answered_digest(request: Request) -> str | None:
         raise DecodeError(f"the decision of {request.id} is damaged: {error}") from error
     digest = found.get("digest") if isinstance(found, dict) else None
     return digest if isinstance(digest, str) else None
+
+
+def is_ruled(request: Request) -> bool:
+    """Was it a rule that decided it, when it was asked?"""
+    return (request.answered_by or "").startswith(RULE) and request.decided_at == request.created_at
+
+
+def seal(answer: str) -> str:
+    """SHA-256 of a decision's text: the chain of events bears it, so that the text cannot be another one later."""
+    return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def round_of(request_id: str) -> int:

@@ -8,7 +8,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from perdure import errands
+from perdure import deciding, errands
 from perdure.approvals import (
     APPROVAL,
     APPROVE,
@@ -22,6 +22,8 @@ from perdure.approvals import (
     answered_digest,
     asked_actions,
     details_text,
+    is_ruled,
+    lacking,
     policy_of,
     round_of,
 )
@@ -85,6 +87,8 @@ def decided(run: Run, call: Call, request: Request) -> None:
     if request.answer is not None:
         if answered_digest(request) != request.digest:  # not of this request, whoever wrote it there
             return _ask(run, call, round_of(request.id) + 1)
+        if is_ruled(request):
+            return _witness(run, call, request)
         return run.put(call, APPROVAL, "completed", request.answer, None)
     if request.status == "expired":
         late = TimeoutError(f"{call.key}: nobody decided in time")
@@ -99,7 +103,12 @@ def _ask(run: Run, call: Call, round: int) -> None:
     ask: Ask = call.extra
     if not ask.calls:
         stages = [StageRow(list(stage.approvers), stage.quorum) for stage in ask.stages]
-        return _put(run, call, _request(run, call, round, Policy(stages, escalate_to=list(ask.escalate_to))))
+        request = _request(run, call, round, Policy(stages, escalate_to=list(ask.escalate_to)))
+        try:
+            _check_decidable(policy_of(request))
+        except ValueError as fault:
+            return run.put(call, APPROVAL, "failed", None, encode_error(fault))
+        return _put(run, call, request)
     run.bodies += 1  # so long as its functions are asked, it is not idle
     request = _request(run, call, round, Policy([]))
     question = Question(run.id, call.key, run.execution.started_by, ask.message, _details(request), _actions(request))
@@ -159,10 +168,23 @@ def _consulted(run: Run, call: Call, request: Request, found: Any, error: BaseEx
         request = replace(request, policy=policy.text())
         if verdict is not None:
             request = _ruled(request, *verdict)
+        else:
+            _check_decidable(policy)
     except Exception as fault:
         return run.put(call, APPROVAL, "failed", None, encode_error(fault))
     _put(run, call, request)
     return run.rest()
+
+
+def _check_decidable(policy: Policy) -> None:
+    """Raises `ValueError` where too few are left to decide, once the functions have named theirs."""
+    excluded = policy.excluded
+    short = lacking(policy.stages, excluded)
+    if short is None or set(policy.escalate_to) - {excluded}:
+        return
+    if excluded:
+        short = f"exclude_requester=True keeps {excluded!r} out, who started it; {short}"
+    raise ValueError(f"{short}: nobody could decide it, so it is not asked. Name others too, or a role")
 
 
 def _ruled(request: Request, name: str, verdict: Any) -> Request:
@@ -180,7 +202,7 @@ def _ruled(request: Request, name: str, verdict: Any) -> Request:
 def _request(run: Run, call: Call, round: int, policy: Policy) -> Request:
     ask: Ask = call.extra
     now = run.now()
-    policy.excluded = run.execution.started_by if ask.exclude_requester else None
+    policy.excluded = (run.execution.started_by or "") if ask.exclude_requester else None
     policy.on_expiry, policy.term, policy.reminders = ask.on_expiry, ask.term, ask.reminders
     policy.execute_within, policy.actions = ask.execute_within, list(ask.actions)
     return Request(
@@ -202,7 +224,43 @@ def _request(run: Run, call: Call, round: int, policy: Policy) -> Request:
 def _put(run: Run, call: Call, request: Request) -> None:
     run.requests[call.key] = request
     run.committer.ask(copy(request))  # ours is marked when it expires
-    _take_up(run, call, request)
+    if not is_ruled(request):
+        return _take_up(run, call, request)
+    run.bodies += 1  # until it is recorded
+    run.asked[call.key] = call
+    return None
+
+
+def recorded(run: Run, request: Request) -> None:
+    """What a rule has decided is durable: it may go on."""
+    run.bodies -= 1
+    call = run.asked.get(request.key)
+    if run.abandoned:
+        return None
+    if call is None or run.stopping is not None:
+        return run.rest()
+    return decided(run, call, request)
+
+
+def _witness(run: Run, call: Call, request: Request) -> None:
+    """What a rule decided is used once the chain of audit events says so."""
+    run.bodies += 1
+    act = functools.partial(deciding.witness, run.worker.store, run.worker.clock, request)
+    run.worker.spawn(run.worker.insist(act), functools.partial(_witnessed, run, call, request))
+
+
+def _witnessed(run: Run, call: Call, request: Request, result: None, error: BaseException | None) -> None:
+    run.bodies -= 1
+    if run.abandoned:
+        return None
+    if call.state == GONE or run.stopping is not None:
+        run.sequencer.gone.pop(call.key, None)
+        return run.rest()
+    if isinstance(error, DecodeError):
+        return run.block(error)
+    if isinstance(error, Exception):
+        return run.broken(error)
+    return run.put(call, APPROVAL, "completed", request.answer, None)
 
 
 def is_latest(run: Run, request: Request) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import re
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from perdure.approvals import (
@@ -83,10 +86,11 @@ def approval(
     `actions`: what is to be approved, each approved, rejected, or approved with edited arguments. `approvers`: names,
     `role:NAME`, functions that are given the `Question` and name some; nobody named: anybody. `quorum`: so many
     different people. `stages`: `Stage`s (or lists of approvers) that decide one after the other. `exclude_requester`:
-    not whoever started it, if that is known. `expires` (seconds or a timedelta), then `on_expiry`: "reject", "approve",
-    "escalate" (`escalate_to` decide, in a term of the same length), or "raise" (`TimeoutError`). `reminders`: how often
-    notifiers are told again. `execute_within`: a decision that is used later than that is asked for anew. `rules`:
-    functions that are given the `Question` and may decide it at once ("approve", "reject", or by action).
+    not whoever started it (`by=` of its start; where that is not known, anybody who gives a name). `expires` (seconds
+    or a timedelta), then `on_expiry`: "reject", "approve", "escalate" (`escalate_to` decide, in a term of the same
+    length), or "raise" (`TimeoutError`). `reminders`: how often notifiers are told again. `execute_within`: a decision
+    that is used later than that is asked for anew. `rules`: functions that are given the `Question` and may decide it
+    at once ("approve", "reject", or by action). What could never be decided is a `ValueError`, in words.
 
     >>> decision = await approval(f"Charge {order.total}?", details=order, approvers=["role:finance"])
     """
@@ -161,20 +165,49 @@ def _asked_of(spec: StepSpec, text: str, args: tuple[Any, ...], kwargs: dict[str
     if guard.when is not None and not _applies(guard.when, given):
         return None
     action = Asked(spec.name, spec.name, json.loads(text), (spec.function.__doc__ or "").strip(), _schema_of(spec))
-    return make_ask(
-        guard.message.format(**given),
-        [action],
-        approvers=guard.approvers,
-        quorum=guard.quorum,
-        stages=guard.stages,
-        exclude_requester=guard.exclude_requester,
-        expires=guard.expires,
-        on_expiry=guard.on_expiry,
-        escalate_to=guard.escalate_to,
-        reminders=guard.reminders,
-        execute_within=guard.execute_within,
-        rules=guard.rules,
-    )
+    return make_ask(_message(spec.name, guard, given), [action], **_settings(guard))
+
+
+def _settings(guard: Approval) -> dict[str, Any]:
+    return {each.name: getattr(guard, each.name) for each in fields(guard) if each.name not in ("message", "when")}
+
+
+def _message(name: str, guard: Approval, given: Mapping[str, Any]) -> str:
+    try:
+        return guard.message.format(**given)
+    except Exception as error:  # whatever the arguments' own classes raise
+        raise PerdureError(
+            f"{name}: the message of its approval, {guard.message!r}, does not fit its arguments: {error!r}"
+        ) from error
+
+
+def check_guard(name: str, function: Callable[..., Any], resources: Iterable[str], guard: Approval | None) -> None:
+    """Raises `ValueError` at the declaration for a guard that could never ask."""
+    if guard is None:
+        return
+    known = [each for each in inspect.signature(function).parameters if each not in resources]
+    try:
+        make_ask(guard.message, **_settings(guard))
+        for field in _fields(guard.message):
+            root = re.split(r"[.\[]", field, maxsplit=1)[0]
+            if not root or root.isdigit():
+                raise ValueError(f"the message {guard.message!r} names arguments by name, {{{field}}} does not")
+            if root not in known:
+                raise ValueError(f"the message {guard.message!r} names {root!r}; its arguments are {', '.join(known)}")
+    except ValueError as error:
+        raise ValueError(f"the approval of {name}: {error}") from error
+
+
+def _fields(template: str) -> Iterator[str]:
+    """What a template names, in its formats too."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{template!r} is no template: {error}") from error
+    for _, field, form, _ in parts:
+        if field is not None:
+            yield field
+            yield from _fields(form or "")
 
 
 def _by_name(spec: StepSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -106,13 +106,18 @@ async def take_part(store: Store, clock: Clock, request_id: str, part: Part) -> 
 
 async def note(store: Store, clock: Clock, execution_id: str, what: str, **said: Any) -> None:
     """Add an event to an execution's chain, if it is there."""
+    await add(store, clock, execution_id, lambda d: [event(d.events, execution_id, what, clock.now(), **said)])
+
+
+async def add(store: Store, clock: Clock, execution_id: str, make: Callable[[Dossier], Sequence[AuditEvent]]) -> None:
+    """Add to an execution's chain, if it is there, what `make` gives for it as it stands; nothing: it is done."""
     for _ in range(TRIES):
         dossiers = await store.dossiers([execution_id])
-        if execution_id not in dossiers:
+        made = make(dossiers[execution_id]) if execution_id in dossiers else ()
+        if not made:
             return
-        events = dossiers[execution_id].events
-        made = event(events, execution_id, what, clock.now(), **said)
-        receipt = await store.deliver(Note(execution_id, len(events), [made]), clock.now())
+        known = len(dossiers[execution_id].events)
+        receipt = await store.deliver(Note(execution_id, known, made), clock.now())
         if receipt.verdict != Verdict.OWNED:
             return
     raise PerdureError(f"{execution_id}: others act all the time; try again")

@@ -6,6 +6,7 @@ again; so opposite decisions at the same moment, or a decision and the end of it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -24,16 +25,29 @@ from perdure.approvals import (
     asked_actions,
     due,
     policy_of,
+    seal,
 )
 from perdure.clock import Clock, to_datetime
 from perdure.codec import checksum
 from perdure.deliveries import Decide
 from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotApproverError, NotFoundError, PerdureError
 from perdure.outcome import OpenRequest, User
-from perdure.records import Dossier, Request, Verdict
+from perdure.records import AuditEvent, Dossier, Request, Verdict
 from perdure.store import Insight, Store
 from perdure.views import request_view
-from perdure.votes import State, Vote, content_of, count, decision_text, is_named, parse, stage_of, state_of, votes_of
+from perdure.votes import (
+    State,
+    Vote,
+    content_of,
+    count,
+    decision_text,
+    is_named,
+    parse,
+    said_of,
+    stage_of,
+    state_of,
+    votes_of,
+)
 
 Directory = Callable[[str], Awaitable[User | None]]
 """Who somebody is, by name; None: nobody."""
@@ -119,7 +133,10 @@ def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, c
     _check_first(request, state, votes, vote)
     _check_approver(request, policy, stage_of(policy, state), who)
     count(state, policy, vote)
-    said = {"digest": request.digest, "stage": state.stage, "decided": state.verdict is not None}
+    text = None if state.verdict is None else decision_text(request, actions, state, at)
+    said = {"digest": request.digest, "stage": state.stage, "decided": text is not None}
+    if text is not None:
+        said["answer"] = seal(text)
     event = auditing.event(
         dossier.events,
         request.execution_id,
@@ -132,9 +149,8 @@ def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, c
         details=said,
     )
     made = vote.rows(request, len(rows) + 1)
-    if state.verdict is None:
+    if text is None:
         return Decide(request.id, len(dossier.events), "open", made, [event])
-    text = decision_text(request, actions, state, at)
     return Decide(request.id, len(dossier.events), "decided", made, [event], text, name, via, checksum(text))
 
 
@@ -348,16 +364,17 @@ def _escalate(request: Request, dossier: Dossier, clock: Clock, policy: Policy) 
 
 def _expire(request: Request, dossier: Dossier, policy: Policy, at: int) -> Decide:
     """The rule decides. With "raise" there is no decision."""
-    event = auditing.event(
-        dossier.events, request.execution_id, "expired", at, request_id=request.id, details={"rule": policy.on_expiry}
+    known, said = len(dossier.events), {"rule": policy.on_expiry}
+    expired = functools.partial(
+        auditing.event, dossier.events, request.execution_id, "expired", at, request_id=request.id, details=said
     )
-    known = len(dossier.events)
     if policy.on_expiry == "raise":
-        return Decide(request.id, known, "expired", events=[event])
+        return Decide(request.id, known, "expired", events=[expired()])
     actions = asked_actions(request)
     rows = [row for row in dossier.decisions if row.request_id == request.id]
     vote, text = decided_by(request, actions, policy.on_expiry == "approve", EXPIRY, at)
-    made = vote.rows(request, len(rows) + 1)
+    said["answer"] = seal(text)
+    made, event = vote.rows(request, len(rows) + 1), expired()
     return Decide(request.id, known, "expired", made, [event], text, EXPIRY, None, checksum(text))
 
 
@@ -367,6 +384,30 @@ def decided_by(request: Request, actions: Sequence[Asked], approves: bool, name:
     vote = Vote(name, None, at, None, words, reasons)
     state = state_of(Policy([StageRow()]), actions, [vote])
     return vote, decision_text(request, actions, state, at)
+
+
+async def witness(store: Store, clock: Clock, request: Request) -> None:
+    """Have the chain say what a rule decided, once, before it is used. Raises `DecodeError`."""
+    answer = request.answer or ""
+    said = said_of(answer)
+
+    def events(dossier: Dossier) -> list[AuditEvent]:
+        if any(each.request_id == request.id and each.actor == request.answered_by for each in dossier.events):
+            return []
+        details = {"digest": request.digest, "decided": True, "answer": seal(answer)}
+        return [
+            auditing.event(
+                dossier.events,
+                request.execution_id,
+                said,
+                clock.now(),
+                request_id=request.id,
+                actor=request.answered_by,
+                details=details,
+            )
+        ]
+
+    await auditing.add(store, clock, request.execution_id, events)
 
 
 # The inbox ------------------------------------------------------------------------------------------------

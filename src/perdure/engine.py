@@ -345,6 +345,8 @@ class Engine(People):
 
         Those with `refused` say why they cannot be, and stay until they are dismissed; the others are due.
         """
+        if limit < 1:
+            raise ValueError("limit= must be at least 1")
         return await self.insight.outbox(limit)
 
     async def dismiss(self, *rows: Outgoing) -> int:

@@ -53,6 +53,8 @@ class People:
         "blocked" (an execution; its id is the item's).
         """
         self._check_open()
+        if limit < 1:
+            raise ValueError("limit= must be at least 1")
         rows = await self.insight.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
         items = await seen_requests(self.insight, rows)
         if execution_id is None:

@@ -16,15 +16,16 @@ from perdure.approvals import (
     APPROVED,
     EDITED,
     REJECTED,
-    RULE,
     Asked,
     asked_actions,
     digest_of,
+    is_ruled,
     policy_of,
+    seal,
 )
 from perdure.auditing import break_in
 from perdure.errors import PerdureError
-from perdure.journal import CUT, ROLLBACK, UNDO
+from perdure.journal import CUT, INHERITED, ROLLBACK, UNDO
 from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Request, Status
 from perdure.rollback import order_of
 from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
@@ -71,14 +72,24 @@ def _of_request(request: Request, events: Sequence[AuditEvent]) -> Iterator[Mome
     yield Moment(
         request.created_at, "asked", None, None, request.id, request.key, request.message, request.digest, where
     )
-    at = request.decided_at
+    if _excludes_nobody_known(request):
+        words = "exclude_requester: who started it is not known (no by=), so any approver with a name may decide"
+        yield Moment(request.created_at, "not excluded", None, None, request.id, request.key, words, None, where)
+    at, by = request.decided_at, request.answered_by
     if at is None:
         return
-    if request.status == "withdrawn" or not any(e.request_id == request.id and e.created_at <= at for e in events):
-        what = {"decided": "answered"}.get(request.status, request.status)
-        if (request.answered_by or "").startswith(RULE):
-            what = "decided"
+    mine = [event for event in events if event.request_id == request.id]
+    ruled = is_ruled(request)
+    if request.status == "withdrawn" or not any(e.created_at <= at or (ruled and e.actor == by) for e in mine):
+        what = "decided" if ruled else {"decided": "answered"}.get(request.status, request.status)
         yield Moment(at, what, request.answered_by, request.answered_via, request.id, request.key, where=where)
+
+
+def _excludes_nobody_known(request: Request) -> bool:
+    try:
+        return policy_of(request).excluded == ""
+    except PerdureError:
+        return False  # encrypted, or damaged, which `faults` tells
 
 
 def _of_event(event: AuditEvent) -> Moment:
@@ -134,18 +145,29 @@ def faults(row: Execution, requests: Sequence[Request], dossier: Dossier, entrie
     broken = break_in(dossier.events, row.id)
     if broken is not None:
         found.append(f"the chain of audit events is broken: {broken}")
+    inherited = max((entry.seq for entry in entries if entry.key == INHERITED), default=0)
+    used = [e for e in entries if e.kind == APPROVAL and e.status == "completed" and e.seq > inherited]
     for request in requests:
-        found += _faults_of(request, dossier)
-    digests = {request.digest for request in requests}
-    for entry in entries:
-        digest = _digest(entry) if entry.status == "completed" else None
-        if digest is not None and digest not in digests:
-            found.append(f"entry {entry.seq} ({entry.key}) used a decision on something that was never asked")
+        found += _faults_of(request, dossier, used)
+    for entry in used:
+        found += _faults_of_use(entry, requests)
     return found
 
 
-def _faults_of(request: Request, dossier: Dossier) -> Iterator[str]:
-    by_rule = (request.answered_by or "").startswith(RULE) and request.decided_at == request.created_at
+def _faults_of_use(entry: Entry, requests: Sequence[Request]) -> Iterator[str]:
+    """Is what was used what was decided?"""
+    digest, said = _digest(entry), _object(entry.output)
+    if not said:
+        return  # encrypted, and there are no keys here
+    asked = [each for each in requests if (each.key, each.generation) == (entry.key, entry.generation)]
+    if digest is not None and digest not in {request.digest for request in asked}:
+        yield f"entry {entry.seq} ({entry.key}) used a decision on something that was never asked"
+    elif entry.output not in {request.answer for request in asked if request.digest == digest}:
+        yield f"entry {entry.seq} ({entry.key}) used another decision than was given"
+
+
+def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry]) -> Iterator[str]:
+    by_rule = is_ruled(request) and not any(_is_of(entry, request) for entry in used)
     events = [event for event in dossier.events if event.request_id == request.id]
     if request.kind in SETTLED and request.status in ("decided", "expired") and not by_rule:
         last = events[-1] if events else None
@@ -166,7 +188,11 @@ def _faults_of(request: Request, dossier: Dossier) -> Iterator[str]:
         yield f"the answer of {request.id} was not given to what it asks"
     votes = votes_of([row for row in dossier.decisions if row.request_id == request.id], actions)
     yield from _faults_of_votes(request, votes, events)
-    if answered == request.digest and request.status == "decided" and not (by_rule or _leads(request, actions, votes)):
+    seals = [told for event in events if (told := _object(event.details).get("answer")) is not None]
+    if request.answer is not None and seals and seals[-1] != seal(request.answer):
+        yield f"the answer of {request.id} is not the one that the chain tells of"
+    led = is_ruled(request) or _leads(request, actions, votes)
+    if answered == request.digest and request.status == "decided" and not led:
         yield f"the decisions on {request.id} do not lead to its answer"
 
 
@@ -180,8 +206,14 @@ def _faults_of_votes(request: Request, votes: Sequence[Vote], events: Sequence[A
         if which not in told or (vote.whole and what != "expired" and vote.comment != told[which]):
             yield f"the decision of {vote.by or 'somebody'} on {request.id} is not that of the chain"
     for actor, at, what in told:
-        if what in VOTED and (actor, at, what) not in said:
+        if what in VOTED and (actor, at, what) not in said and not (is_ruled(request) and actor == request.answered_by):
             yield f"the decision of {actor or 'somebody'} on {request.id} is missing"
+
+
+def _is_of(entry: Entry, request: Request) -> bool:
+    """Did this entry use the decision on this request?"""
+    where = (entry.key, entry.generation, _digest(entry))
+    return where == (request.key, request.generation, request.digest)
 
 
 def _leads(request: Request, actions: Sequence[Asked], votes: Sequence[Vote]) -> bool:

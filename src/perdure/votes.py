@@ -287,6 +287,15 @@ def decision_of(text: str) -> Decision:
         raise DecodeError(f"a recorded decision is damaged: {error!r}") from error
 
 
+def said_of(text: str) -> str:
+    """A decision's text in one word, or a few. Raises `DecodeError`."""
+    decision = decision_of(text)
+    settled = decision.actions.values()
+    if not decision.approved:
+        return IN_PART if any(isinstance(each, Approved) for each in settled) else REJECTED
+    return EDITED if any(isinstance(each, Approved) and each.edited for each in settled) else APPROVED
+
+
 def raw_arguments(text: str, action_id: str) -> str | None:
     """The approved arguments of an action as their recorded JSON; None if it was rejected."""
     said = json.loads(text)["actions"][action_id]

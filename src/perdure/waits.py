@@ -7,10 +7,11 @@ read when the execution is claimed and whenever its row was nudged. The outcome 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from perdure import approving, budgets, errands
+from perdure import approvals, approving, budgets, errands
 from perdure.approvals import APPROVAL
 from perdure.budget import ATTRIBUTE
 from perdure.checking import refused_message
@@ -289,6 +290,14 @@ def refreshed(run: Run, inbox: Inbox) -> None:
         call = run.children.get(row.id)
         if call is not None and row.status in ENDED:
             _child_ended(run, call, row)
+
+
+def recorded(runs: Mapping[str, Run], requests: Sequence[Request]) -> Sequence[Request]:
+    """These requests are durable: what rules have decided goes on. Gives them."""
+    for request in requests:
+        if approvals.is_ruled(request) and request.execution_id in runs:
+            approving.recorded(runs[request.execution_id], request)
+    return requests
 
 
 def withdraw(run: Run, call: Call) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from perdure import endings
+from perdure import endings, waits
 from perdure.capacity import Capacity
 from perdure.carrier import Carriers
 from perdure.claims import Claims
@@ -511,7 +511,7 @@ class Worker:
 
     def announce(self, requests: Sequence[Request], what: str = "asked") -> None:
         """Something is asked of people, durably: notifiers may hear of it."""
-        self.tell_people(requests, what)
+        self.tell_people(waits.recorded(self.runs, requests) if what == "asked" else requests, what)
 
     # What executions ask of their worker ------------------------------------------------------------------
 

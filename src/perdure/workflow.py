@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from perdure.approvals import Approval
 from perdure.arguments import Arguments
-from perdure.asking import guarded, tested_arguments
+from perdure.asking import check_guard, guarded, tested_arguments
 from perdure.budget import Budget
 from perdure.capturing import check_capture
 from perdure.checking import Named, check_settings, check_version, start_options
@@ -65,6 +65,7 @@ class _Step(Generic[P, R]):
         self.__wrapped__ = function
         self._resources = wanted(function)
         check_transaction(options.name, self._resources, options.transactional)
+        check_guard(options.name, function, self._resources, options.approval)
         self._spec: StepSpec | None = None
 
     @property

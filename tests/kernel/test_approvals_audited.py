@@ -1,0 +1,182 @@
+"""The audit of approvals: what rules decide stands in the chain, and what was used is what was decided."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import Action, Completed, Edit, Engine, MemoryStore, Question, Waiting, approval, workflow
+from perdure.auditing import break_in
+from perdure.records import AuditEvent, Dossier, Entry, Request
+from perdure.testing import crash_everywhere
+from perdure.testing.clock import Clock
+from perdure.timeline import faults, timeline
+
+STORES = ("memory", "file", "sqlite", "postgres", "mysql")
+
+
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | MemoryStore:
+    match request.param:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/perdure.db"
+        case "file":
+            return f"file://{tmp_path}/perdure"
+        case server:
+            given: str = request.getfixturevalue(f"{server}_url")
+            return given
+
+
+def small(question: Question) -> str | None:
+    return "approve" if question.details["cents"] < 10 else None
+
+
+def large(question: Question) -> str | None:
+    return "reject" if question.details["cents"] > 1000 else None
+
+
+@workflow(name="spends")
+async def spends(cents: int) -> str:
+    decision = await approval(
+        "Spend?",
+        details={"cents": cents},
+        actions=[Action("spend", "spend", {"cents": cents})],
+        approvers=["ana"],
+        rules=[small, large],
+    )
+    return f"{decision.approved} by {decision.by}"
+
+
+class Record:
+    """All that an audit reads, as it is in the store."""
+
+    def __init__(self, row: Any, requests: list[Request], dossier: Dossier, entries: list[Entry]) -> None:
+        self.row, self.requests, self.dossier, self.entries = row, requests, dossier, entries
+
+    @classmethod
+    async def of(cls, store: Any, id: str) -> Record:
+        requests = await store.requests(execution_ids=[id], status=None)
+        dossier = (await store.dossiers([id]))[id]
+        return cls((await store.get([id]))[id], list(requests), dossier, list(await store.history(id)))
+
+    def faults(self) -> list[str]:
+        return faults(self.row, self.requests, self.dossier, self.entries)
+
+    def events(self) -> list[AuditEvent]:
+        return list(self.dossier.events)
+
+    def moments(self) -> list[tuple[str, str | None]]:
+        told = timeline(self.row, self.requests, self.dossier, self.entries)
+        return [(moment.what, moment.who) for moment in told]
+
+    def rewrite(self, find: str, put: str, *, answer: bool = False) -> None:
+        """Change the output of the entry that used the decision; with `answer`, that of the request too."""
+        [n] = [n for n, entry in enumerate(self.entries) if entry.kind == "approval"]
+        text = self.entries[n].output or ""
+        assert find in text
+        self.entries[n] = self.entries[n]._replace(output=text.replace(find, put))
+        if answer:
+            [request] = self.requests
+            self.requests = [replace(request, answer=(request.answer or "").replace(find, put))]
+
+
+@pytest.mark.parametrize(("cents", "word", "rule"), [(5, "approved", "rule:small"), (5000, "rejected", "rule:large")])
+async def test_what_a_rule_decides_is_an_event_of_the_chain(url: Any, cents: int, word: str, rule: str) -> None:
+    async with Engine(url, workflows=[spends]) as engine:
+        handle = await engine.start(spends.options(execution_id="s"), cents)
+        assert await handle.result(timeout=30) == f"{word == 'approved'} by {rule}"
+        record = await Record.of(engine.store, "s")
+    [event], [request] = record.events(), record.requests
+    assert (event.what, event.actor, event.request_id) == (word, rule, request.id)
+    assert json.loads(event.details or "")["digest"] == request.digest
+    assert break_in(record.events(), "s") is None
+    assert record.faults() == []
+    assert record.moments() == [
+        ("started", None),
+        ("asked", None),
+        (word, rule),
+        ("consumed", None),
+        ("completed", None),
+    ]
+    record.dossier.events = []
+    assert any("no event says by whom" in words for words in record.faults())
+
+
+async def test_wherever_the_process_dies_a_rule_decides_once() -> None:
+    report = await crash_everywhere(spends, 5, workflows=[spends])
+    assert report.end == Completed("True by rule:small")
+    assert not report.differences, report
+
+
+async def _decided(store: MemoryStore, **options: Any) -> Record:
+    async with Engine(store, workflows=[spends]) as engine:
+        handle = await engine.start(spends.options(execution_id="s"), 100)
+        outcome = await handle.outcome(timeout=30)
+        assert isinstance(outcome, Waiting)
+        await engine.decide(outcome.requests[0].id, {"spend": Edit({"cents": 99})}, by="ana")
+        await handle.result(timeout=30)
+        return await Record.of(store, "s")
+
+
+@pytest.mark.parametrize(
+    ("find", "put"),
+    [
+        ('"cents":99', '"cents":98'),
+        ('"by":"ana"', '"by":"eva"'),
+        ('"approved":true', '"approved":false'),
+        ('"comment":null', '"comment":"yes"'),
+        ('"digest"', '"undigested"'),
+    ],
+)
+async def test_what_was_used_is_what_was_decided_or_the_audit_says_so(find: str, put: str) -> None:
+    record = await _decided(MemoryStore())
+    assert record.faults() == []
+    record.rewrite(find, put)
+    assert any("used another decision than was given" in words for words in record.faults())
+
+
+async def test_an_answer_that_was_changed_together_with_its_use_is_not_that_of_the_chain() -> None:
+    record = await _decided(MemoryStore())
+    record.rewrite('"comment":null', '"comment":"yes"', answer=True)
+    assert any("is not the one that the chain tells of" in words for words in record.faults())
+
+
+async def test_edited_arguments_that_were_changed_everywhere_are_not_those_of_the_chain() -> None:
+    record = await _decided(MemoryStore())
+    record.rewrite('"cents":99', '"cents":1', answer=True)
+    record.dossier.decisions = [replace(row, arguments='{"cents":1}') for row in record.dossier.decisions]
+    assert any("is not the one that the chain tells of" in words for words in record.faults())
+
+
+async def test_what_time_decided_is_bound_to_the_chain_too() -> None:
+    @workflow(name="slow")
+    async def slow() -> bool:
+        return (await approval("Go?", approvers=["ana"], expires=60, on_expiry="approve")).approved
+
+    clock, store = Clock(), MemoryStore()
+    async with Engine(store, clock=clock, workflows=[slow]) as engine:
+        await engine.start(slow.options(execution_id="s"))
+        await clock.advance(61)
+        assert await engine.get("s").outcome() == Completed(True)
+        record = await Record.of(store, "s")
+    assert record.faults() == []
+    record.rewrite('"approved":true', '"approved":false', answer=True)
+    assert any("is not the one that the chain tells of" in words for words in record.faults())
+
+
+async def test_what_a_fork_has_inherited_is_no_fault_of_its_audit() -> None:
+    store = MemoryStore()
+    await _decided(store)
+    async with Engine(store, workflows=[spends]) as engine:
+        fork = await engine.get("s").fork()
+        await fork.outcome(timeout=30)
+        record = await Record.of(store, fork.id)
+    assert [entry.kind for entry in record.entries if entry.kind == "approval"]
+    assert record.requests == []
+    assert record.faults() == []
