@@ -74,7 +74,7 @@ from perdure.outcome import (
 )
 from perdure.protection import Protection
 from perdure.queues import Queue
-from perdure.records import Outgoing, Page, Status
+from perdure.records import Counts, Outgoing, Page, Status
 from perdure.registered import register
 from perdure.resources import resource, transaction
 from perdure.retry import Retry
@@ -128,6 +128,7 @@ __all__ = [
     "CommitUnknownError",
     "Completed",
     "ConcurrentCallError",
+    "Counts",
     "CrashLoopError",
     "Current",
     "Decision",

@@ -33,7 +33,7 @@ from perdure.outcome import User
 from perdure.people import People
 from perdure.protection import Protection
 from perdure.queues import Queue, check_queue
-from perdure.records import Entry, Execution, Outgoing, Page, Schedule, Verdict
+from perdure.records import Counts, Entry, Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
 from perdure.registering import attributes_of, build_of, registered
 from perdure.resources import Resources
@@ -440,11 +440,17 @@ class Engine(People):
             raise ValueError("limit= must be at least 1")
         return await self.insight.list(row_query(query), limit, cursor)
 
-    async def count(self, query: Query | RowQuery | None = None, *, at_most: int | None = None) -> dict[str, int]:
+    async def count(self, query: Query | RowQuery | None = None, *, at_most: int | None = 10_000) -> Counts:
         """How many executions, by status.
 
         By workflow, version, queue and status it is known at once, however many there are; for other queries they are
-        counted. `at_most`: if so many are found, it stops there and there may be more.
+        counted. `at_most`: it looks at no more than so many of them. If there are more, what it gives may be less than
+        there are, and is not `complete`; as text it is "10,000+" then. None: it looks at all, which may take seconds.
+        ```python
+        found = await engine.count(Query(text="refund"))
+        if not found.complete:
+            found = await engine.count(Query(text="refund"), at_most=None)
+        ```
         """
         self._check_open()
         if at_most is not None and at_most < 1:

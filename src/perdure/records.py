@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -526,3 +527,30 @@ class Tally:
     status: str
     number: int
     oldest: int | None
+
+
+class Counts(dict[str, int]):
+    """How many executions there are, by status.
+
+    `complete`: whether that is all. If not, so many were looked at and there may be more; then it reads
+    `{'completed': '10,000+'}`.
+    """
+
+    __slots__ = ("complete",)
+
+    def __init__(self, counts: Mapping[str, int] | Iterable[tuple[str, int]] = (), complete: bool = True) -> None:
+        super().__init__(counts)
+        self.complete = complete
+
+    @property
+    def total(self) -> int:
+        """How many in all: at least so many, if it is not complete."""
+        return sum(self.values())
+
+    @property
+    def words(self) -> str:
+        """The total as people read it: `12`, or `10,000+`."""
+        return f"{self.total:,}{'' if self.complete else '+'}"
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.complete else repr({name: f"{n:,}+" for name, n in self.items()})

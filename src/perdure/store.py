@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from perdure.deliveries import Delivery, Receipt
 from perdure.records import (
     Batch,
+    Counts,
     Dossier,
     Entry,
     Execution,
@@ -54,8 +55,12 @@ class Insight(Protocol):
         """The rows of these executions; absent ids are left out."""
         ...
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
-        """How many executions match, by status. It may stop at `at_most` of them: then there may be more."""
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        """How many executions match, by status; those of which there are none are left out.
+
+        `at_most`: it need not look at more than so many executions. Then what it gives may be less than there are, and
+        is not `complete`. What is known without a look at them all is told in full.
+        """
         ...
 
     async def history(self, execution_id: str) -> list[Entry]:

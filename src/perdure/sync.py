@@ -31,7 +31,7 @@ from perdure.engine import Engine as AsyncEngine
 from perdure.errors import PerdureError
 from perdure.handle import Handle as AsyncHandle
 from perdure.outcome import OpenRequest, Outcome, User
-from perdure.records import Outgoing, Page, Status
+from perdure.records import Counts, Outgoing, Page, Status
 from perdure.rewinding import RollbackPlan
 from perdure.schedules import ScheduleView
 from perdure.search import Query
@@ -263,7 +263,7 @@ class Engine:
         """See `perdure.Engine.list`."""
         return self.wait(self.engine.list(query, limit=limit, cursor=cursor))
 
-    def count(self, query: Query | None = None, *, at_most: int | None = None) -> dict[str, int]:
+    def count(self, query: Query | None = None, *, at_most: int | None = 10_000) -> Counts:
         """See `perdure.Engine.count`."""
         return self.wait(self.engine.count(query, at_most=at_most))
 

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from perdure import Engine, MemoryStore, NotFoundError, Query, Queue, current, interrupt, receive, send, step, workflow
+from perdure import (
+    Engine,
+    MemoryStore,
+    NotFoundError,
+    Query,
+    Queue,
+    SqliteStore,
+    current,
+    interrupt,
+    receive,
+    send,
+    step,
+    workflow,
+)
 
 KEYS: list[str] = []
 
@@ -148,3 +161,24 @@ async def test_a_start_in_ones_own_transaction_stays_in_its_namespace(tmp_path: 
         connection.close()
         assert await handle.result() == "shop" and await other.result() == "default"
         assert not await shop.outbox() and not await engine.outbox()
+
+
+async def test_counts_of_a_namespace_never_hold_what_is_another_s(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "perdure.db")
+    async with Engine(store, workflows=FLOWS) as engine, Engine(store, workflows=FLOWS, namespace="shop") as shop:
+        for n in range(12):
+            await shop.run(part.options(execution_id=f"s{n:02}", by="ana"), "s")
+        for n in range(5):
+            await engine.run(part.options(execution_id=f"d{n}", by="ana" if n else None), "d")
+        for plain in (Query(), Query(workflow="part"), Query(queue="default"), Query(status="completed")):
+            for at_most in (1, 4, None):
+                counts = await engine.count(plain, at_most=at_most), await shop.count(plain, at_most=at_most)
+                assert [(count, count.complete) for count in counts] == [({"completed": n}, True) for n in (5, 12)]
+        for query, wanted in ((Query(by="ana"), 4), (Query(text="d"), 5), (Query(id_prefix="d"), 5)):
+            for at_most in range(1, 20):
+                count = await engine.count(query, at_most=at_most)
+                assert (count.total == wanted) if count.complete else (count.total <= min(at_most, wanted)), query
+                assert count.complete or at_most < 17
+            assert (await engine.count(query, at_most=None)).total == wanted
+        count = await shop.count(Query(by="ana"), at_most=5)
+        assert (count.words, count.complete) == ("5+", False)

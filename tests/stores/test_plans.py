@@ -15,6 +15,7 @@ import pytest
 from bench.scale import statements
 from perdure.records import Query, Status, WorkerRecord
 from perdure.stores.conditions import composed, conditions, numbered, page_name
+from perdure.stores.counting import leads
 from perdure.stores.mysql import MysqlStore
 from perdure.stores.mysql_columns import Statements, filled
 from perdure.stores.mysql_reads import _values as mysql_values
@@ -106,6 +107,10 @@ async def look_at_postgres(connection: Any) -> None:
         assert any(f"workflow_executions_{each}" in found for each in either), f"{name}\n{found}"
         assert "Seq Scan" not in found, f"{name}\n{found}"
         assert query not in (Query(), Query(order="oldest")) or "Sort" not in found, f"{name}\n{found}"
+        for lead in leads(query, implied=False):
+            found = await plan(*numbered(composed(SQL, lead.name, lead.names, lead.others), values | {"most": 3}))
+            assert any(f"workflow_executions_{each}" in found for each in either), f"count: {name}\n{found}"
+            assert "Sort Key: w." not in found, f"count: {name}\n{found}"
     attribute = Query(attributes=(("customer", "504"),))
     asked = composed(SQL, "count_executions", conditions(attribute, implied=False))
     assert "workflow_executions_attributes" in await plan(*numbered(asked, pack_query(attribute)))
@@ -222,6 +227,9 @@ async def look_at_mariadb(store: MysqlStore) -> None:
             statement = filled(composed(MYSQL.named, page_name(query, by_end=False), conditions(query)), **values)
             in_order = name in MADE_IN_ORDER - {"who started it"}  # an index of a text holds its beginning only
             await check(name, statement, index_of("mysql", wanted), sorted_=not in_order)
+            for lead in leads(query, by_attributes=False):
+                statement = composed(MYSQL.named, lead.name, lead.names, lead.others)
+                await check(f"count: {name}", filled(statement, **values, most=3), index_of("mysql", wanted))
         for name, (values, index) in ASKED.items():
             await check(name, MYSQL.fill(name, **values), index)
 
@@ -242,4 +250,9 @@ async def test_sqlite_finds_by_index_what_is_listed(tmp_path: Path) -> None:
         plan = "\n".join(row[3] for row in explain(f"explain query plan {statement}", values))
         assert re.search(rf"(SEARCH|SCAN) w USING INDEX \w*{index_of('sqlite', wanted)}\b", plan), f"{name}\n{plan}"
         assert name not in MADE_IN_ORDER or "TEMP B-TREE" not in plan, f"{name}\n{plan}"
+        for lead in leads(query):
+            statement = composed(store._db.sql, lead.name, lead.names, lead.others)
+            plan = "\n".join(row[3] for row in explain(f"explain query plan {statement}", values | {"most": 3}))
+            assert re.search(rf"(SEARCH|SCAN) w USING INDEX \w*{index_of('sqlite', wanted)}\b", plan), f"{name}\n{plan}"
+            assert "FOR ORDER BY" not in plan, f"count: {name}\n{plan}"
     await store.close()

@@ -111,8 +111,11 @@ async def test_pages_that_look_at_few_are_together_the_whole_list(
                 asked = replace(query, order=order)
                 wanted = await expected(rows, asked)
                 assert await listed(scene, asked, 3) == wanted, asked
-            assert sum((await store.count(query)).values()) == len(wanted), query
-            assert sum((await store.count(query, at_most=3)).values()) in {min(3, len(wanted)), len(wanted)}, query
+            assert (await store.count(query)).total == len(wanted), query
+            for at_most in (1, 3, MANY - 1, MANY):
+                found = await store.count(query, at_most=at_most)
+                assert (found.total == len(wanted)) if found.complete else (found.total <= min(at_most, len(wanted)))
+                assert found.complete or at_most < MANY, "it may look at all of them"
     finally:
         await store.close()
 
@@ -133,5 +136,44 @@ async def test_a_page_ends_where_it_has_looked_at_enough(
         assert (page.items, page.cursor is None) == ([], False)
         page = await store.list(Query(text=scene.id("6")), 5, page.cursor)
         assert ([row.id for row in page.items], page.cursor is None) == ([scene.id("6")], False)
+    finally:
+        await store.close()
+
+
+async def test_a_count_that_may_not_look_at_all_says_so(make_store: MakeStore) -> None:
+    store = make_store()
+    await store.open()
+    try:
+        scene = await Scene.begin(store)
+        ended = [
+            scene.execution(f"{n:02}", created_at=n + 1, ended_at=n + 2, status=Status.COMPLETED, started_by="ana")
+            for n in range(30)
+        ]
+        await scene.create(*ended, scene.execution("x", parent_id=scene.id("00"), parent_key="a#1", created_at=100))
+        looks = not (isinstance(store, MemoryStore) or store.url.startswith("file:"))
+        for query in (
+            Query(id_prefix=scene.id("")),
+            Query(since=1),
+            Query(until=50),
+            Query(by="ana"),
+            Query(ended_before=50),
+            Query(since=1, workflow=scene.name),
+            Query(since=1, queue=scene.name),
+        ):
+            found = await store.count(query, at_most=7)
+            assert (found.complete, found.total) == ((False, 7) if looks else (True, found.total)), query
+            assert found.words == (f"{found.total}" if found.complete else "7+")
+            assert ("+" in repr(found)) is not found.complete
+            assert (await store.count(query)).total in (30, 31), query
+        # One condition that few meet is enough, whatever the others are.
+        for query, wanted in (
+            (Query(parent=scene.id("00"), since=1, queue=scene.name), {"pending": 1}),
+            (Query(id_prefix=scene.id("x"), since=1, workflow=scene.name), {"pending": 1}),
+            (Query(ended_before=5, since=1, by="ana", workflow=scene.name), {"completed": 3}),
+            (Query(since=28, by="ana"), {"completed": 3}),
+            (Query(until=4, queue=scene.name, by="ana"), {"completed": 3}),
+        ):
+            found = await store.count(query, at_most=7)
+            assert (found, found.complete) == (wanted, True), query
     finally:
         await store.close()

@@ -39,6 +39,7 @@ def list_command(session: Session, chosen: Filter, limit: int, cursor: str | Non
 async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cursor: str | None) -> int:
     async with engine:
         page = await _page(engine, chosen.query, limit, cursor)
+        found = None if page.cursor is None else await engine.count(chosen.query)
     session.document({"items": [documents.brief(row) for row in page.items], "cursor": page.cursor})
     if not page.items:
         session.say("No executions." if not chosen.words and cursor is None else "No such executions.")
@@ -46,9 +47,9 @@ async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cu
     rows = [[row.id, _name(row), str(row.status), when(to_datetime(row.created_at))] for row in page.items]
     for line in table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1)):
         session.say(line)
-    if page.cursor is not None:
+    if page.cursor is not None and found is not None:
         words = [*chosen.words, "--limit", str(limit), "--cursor", page.cursor]
-        session.hint(f"More:\n  {session.command('list', *words)}")
+        session.hint(f"{found.words} in all. More:\n  {session.command('list', *words)}")
     else:
         session.hint(f"One of them:\n  {session.command('show', page.items[0].id)}")
     return DONE

@@ -78,9 +78,10 @@ def tallied(query: Query) -> list[str]:
     return [f"tallied_{name}" for name, asked in wanted.items() if asked]
 
 
-def composed(sql: Mapping[str, str], name: str, names: Sequence[str]) -> str:
-    """A named statement with its conditions."""
-    return sql[name].replace("{conditions}", "\n    ".join(f"and {sql[condition]}" for condition in names))
+def composed(sql: Mapping[str, str], name: str, names: Sequence[str], compared: Sequence[str] = ()) -> str:
+    """A named statement with its conditions, and with those that it only compares with what it looks at."""
+    text = sql[name].replace("{conditions}", "\n    ".join(f"and {sql[condition]}" for condition in names))
+    return text.replace("{compared}", "\n            ".join(f"and {sql[condition]}" for condition in compared))
 
 
 def numbered(statement: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:

@@ -18,6 +18,7 @@ from perdure.deliveries import Delivery, Receipt
 from perdure.errors import MovedError, StoreUnavailableError
 from perdure.records import (
     Batch,
+    Counts,
     Dossier,
     Entry,
     Execution,
@@ -317,7 +318,7 @@ class FileStore:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._read(lambda memory: memory.get(ids))
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
         return await self._read(lambda memory: memory.count(query, at_most))
 
     async def history(self, execution_id: str) -> list[Entry]:

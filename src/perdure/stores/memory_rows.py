@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import islice
 from typing import TypeVar
 
 from perdure.clock import Clock, SystemClock
 from perdure.records import (
     ENDED,
     AuditEvent,
+    Counts,
     DecisionRow,
     Dossier,
     Entry,
@@ -103,9 +103,9 @@ class MemoryRows:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return {id: copy(self._executions[id]) for id in ids if id in self._executions}
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for row in islice(self._matching(query), at_most):
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        counts = Counts()
+        for row in self._matching(query):
             counts[row.status.value] = counts.get(row.status.value, 0) + 1
         return counts
 

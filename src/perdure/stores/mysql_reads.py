@@ -10,6 +10,7 @@ from perdure.clock import from_datetime
 from perdure.records import (
     ENDED,
     AuditEvent,
+    Counts,
     DecisionRow,
     Dossier,
     Entry,
@@ -26,11 +27,13 @@ from perdure.records import (
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, of_prefix, successor
+from perdure.stores.counting import ALL, Lead, Row, count_some, leads
 from perdure.stores.mysql_columns import filled, some, time, time_or_null
 from perdure.stores.mysql_sessions import Pool, Result
 from perdure.stores.searching import Place, Search, Searcher, places
 
 LARGEST_PAGE = 1000
+_EXACT = {"where_text": "where_plain_text"}
 PROBED = frozenset({"prefix", "ended_before"})
 
 
@@ -44,13 +47,25 @@ class MysqlReads:
         rows = (await self._pool.ask("get_executions", ids=some(ids))).rows
         return {row.id: row for row in read_records(Execution, rows)}
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
-        if not _needs_a_look(query):
-            name = "count_executions" if at_most is None else "count_some"
-            found = await self._asked(name, conditions(query), _values(query) | {"most": at_most})
-            return {row[0]: row[1] for row in found.tuples}
-        rows = (await self._asked("candidates", conditions(query), _values(query))).rows
-        return dict(Counter(row["status"] for row in rows if _matches(row, query)))
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        values, closer = _values(query), _needs_a_look(query)
+        if at_most is None and not closer:
+            return Counts((await self._asked("count_executions", conditions(query), values)).tuples)
+        if at_most is None:
+            rows = (await self._asked("candidates_first", conditions(query), values | {"most": ALL})).rows
+            return Counts(Counter(row["status"] for row in rows if _matches(row, query)))
+
+        async def look(lead: Lead, most: int) -> list[Row]:
+            if not closer:
+                found = await self._asked(lead.name, lead.names, values | {"most": most}, lead.others)
+                return [(status, int(fit), looked) for status, fit, looked in found.tuples]
+            name = lead.name.replace("count", "candidates")
+            looked = await self._asked("looked_at", lead.names, values | {"most": most})
+            rows = (await self._asked(name, lead.names, values | {"most": most}, lead.others)).rows
+            fitting = Counter(row["status"] for row in rows if _matches(row, query))
+            return [("", 0, looked.value), *((status, number, 0) for status, number in fitting.items())]
+
+        return await count_some(leads(query, by_attributes=False), at_most, look)
 
     async def history(self, execution_id: str) -> list[Entry]:
         return read_entries((await self._pool.ask("history", id=execution_id)).tuples)
@@ -123,8 +138,12 @@ class MysqlReads:
     async def workers(self) -> list[WorkerRecord]:
         return read_records(WorkerRecord, (await self._pool.ask("get_workers")).rows)
 
-    async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Result:
-        return (await self._pool.run(filled(composed(self._pool.sql.named, name, names), **values)))[0]
+    async def _asked(
+        self, name: str, names: Sequence[str], values: dict[str, Any], compared: Sequence[str] = ()
+    ) -> Result:
+        if values["is_plain"]:
+            names, compared = ([_EXACT.get(part, part) for part in parts] for parts in (names, compared))
+        return (await self._pool.run(filled(composed(self._pool.sql.named, name, names, compared), **values)))[0]
 
     async def _found(self, query: Query, search: Search, most: int) -> list[Execution]:
         """The rows of a page: of what the server finds, what is left by a closer look."""
@@ -175,14 +194,27 @@ def _values(query: Query) -> dict[str, Any]:
         "since": time_or_null(query.since),
         "until": time_or_null(query.until),
         "queue": query.queue,
+        "attribute": _of_attributes(query),
         "text": query.text,
+        "is_plain": query.text is not None and _is_plain(query.text),
         "ended_before": time_or_null(query.ended_before),
     }
 
 
+def _of_attributes(query: Query) -> str:
+    """The longest of the values, which stands in the attributes as it is. (A backslash may be written otherwise.)"""
+    texts = [text for _, text in query.attributes if "\\" not in text]
+    return max(texts, key=len, default="")
+
+
+def _is_plain(text: str) -> bool:
+    """The server compares it as the contract has it."""
+    return text.isascii() and "?" not in text
+
+
 def _needs_a_look(query: Query) -> bool:
     """The server lets more through: JSON is not compared as text there, and letters beyond ASCII are folded, too."""
-    return bool(query.attributes) or query.text is not None
+    return bool(query.attributes) or (query.text is not None and not _is_plain(query.text))
 
 
 def _as_seen(row: Execution) -> dict[str, Any]:

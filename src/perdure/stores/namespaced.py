@@ -33,6 +33,7 @@ from perdure.keys import NAMESPACE_MARK
 from perdure.records import (
     AuditEvent,
     Batch,
+    Counts,
     Dossier,
     Entry,
     Execution,
@@ -51,9 +52,11 @@ from perdure.records import (
     WorkerRecord,
 )
 from perdure.store import Same, Store, Transaction
+from perdure.stores.conditions import is_tallied
 from perdure.stores.translated import TranslatedTransaction
 
 DEFAULT = "default"
+PAGE = 1000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
@@ -86,6 +89,16 @@ async def _requests(store: Store, wanted: Callable[[Request], bool], status: str
         most *= 4
 
 
+def _of_tallies(tallies: Sequence[Tally], query: Query) -> Counts:
+    """What a query by workflow, queue and status finds among what is kept counted."""
+    counts = Counts()
+    for tally in tallies:
+        known = (not query.status or tally.status in query.status) and query.queue in (None, tally.queue)
+        if known and query.workflow in (None, tally.workflow):
+            counts[tally.status] = counts.get(tally.status, 0) + tally.number
+    return counts
+
+
 class DefaultInsight:
     """What the default namespace sees of a store: nothing of the others."""
 
@@ -98,14 +111,30 @@ class DefaultInsight:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._store.get([id for id in ids if not id.startswith(NAMESPACE_MARK)])
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
         if query.id_prefix:
             return await self._store.count(query, at_most)
-        others = await self._store.count(replace(query, id_prefix=NAMESPACE_MARK))
-        most = None if at_most is None else at_most + sum(others.values())
-        counts = await self._store.count(query, most)
+        others = await self._store.count(replace(query, id_prefix=NAMESPACE_MARK), at_most)
+        if not others.complete and at_most is not None:
+            return await self._count_among_others(query, at_most)
+        counts = await self._store.count(query, None if at_most is None else at_most + others.total)
         left = {status: number - others.get(status, 0) for status, number in counts.items()}
-        return {status: number for status, number in left.items() if number > 0}
+        return Counts({status: number for status, number in left.items() if number > 0}, counts.complete)
+
+    async def _count_among_others(self, query: Query, at_most: int) -> Counts:
+        """There are more of the others than may be looked at."""
+        if is_tallied(query) and query.version is None:
+            return _of_tallies(await self.tallies(), query)
+        page = Page([], None)
+        counts = Counts({}, complete=False)
+        for _ in range(0, at_most, PAGE):
+            page = await self._store.list(query, min(PAGE, at_most), page.cursor)
+            for row in page.items:
+                if not row.id.startswith(NAMESPACE_MARK):
+                    counts[row.status.value] = counts.get(row.status.value, 0) + 1
+            if page.cursor is None:
+                return Counts(counts)
+        return counts
 
     async def tallies(self) -> list[Tally]:
         return [tally for tally in await self._store.tallies() if not tally.queue.startswith(NAMESPACE_MARK)]
@@ -438,7 +467,9 @@ class NamespacedStore:
         found = await self._store.tallies()
         return [replace(tally, queue=self._out(tally.queue)) for tally in found if self._is_ours(tally.queue)]
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        if is_tallied(query) and query.version is None:
+            return _of_tallies(await self.tallies(), query)
         return await self._store.count(self._query_in(query), at_most)
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:

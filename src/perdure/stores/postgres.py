@@ -36,6 +36,7 @@ from perdure.records import (
     ENDED,
     Batch,
     Change,
+    Counts,
     Dossier,
     Entry,
     Execution,
@@ -60,6 +61,7 @@ from perdure.stores import outgoing, postgres_schema
 from perdure.stores.attendance import ONCE_MORE
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, is_tallied, numbered, of_prefix, tallied
+from perdure.stores.counting import ALL, Lead, Row, count_some, count_tallied, leads
 from perdure.stores.findings import Finding
 from perdure.stores.given import AlchemyPool, url_of_engine, url_of_pool
 from perdure.stores.migrations import NO_TABLES
@@ -462,13 +464,19 @@ class PostgresStore(PostgresMoves):
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return {row.id: row for row in read_records(Execution, await self._pool.rows("get_executions", ids))}
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
-        names, values = conditions(query, implied=False), pack_query(query) | {"most": at_most}
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        values = pack_query(query)
         if is_tallied(query):
-            rows = await self._asked("count_tallied", tallied(query), values)
-        else:
-            rows = await self._asked("count_executions" if at_most is None else "count_some", names, values)
-        return {row["status"]: row["number"] for row in rows}
+            most = ALL if at_most is None else at_most
+            kept = await self._asked("count_tallied", tallied(query), values | {"most": most + 1})
+            return count_tallied(map(tuple, kept), most)
+        if at_most is None:
+            return Counts(map(tuple, await self._asked("count_executions", conditions(query, implied=False), values)))
+
+        async def look(lead: Lead, most: int) -> list[Row]:
+            return [(*row,) for row in await self._asked(lead.name, lead.names, values | {"most": most}, lead.others)]
+
+        return await count_some(leads(query, implied=False), at_most, look)
 
     async def history(self, execution_id: str) -> list[Entry]:
         return read_entries(await self._pool.rows("history", execution_id))
@@ -529,8 +537,10 @@ class PostgresStore(PostgresMoves):
         found = await self._asked(search.name, search.names, values)
         return search.page(read_records(Execution, found), limit)
 
-    async def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> Sequence[Any]:
-        statement, parameters = numbered(composed(self._sql, name, names), values)
+    async def _asked(
+        self, name: str, names: Sequence[str], values: dict[str, Any], compared: Sequence[str] = ()
+    ) -> Sequence[Any]:
+        statement, parameters = numbered(composed(self._sql, name, names, compared), values)
         async with self._pool.connection() as connection:
             rows: Sequence[Any]
             if self._address.pooled:  # prepared anew each time

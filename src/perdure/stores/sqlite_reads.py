@@ -14,6 +14,7 @@ from perdure.clock import Clock, SystemClock
 from perdure.errors import DecodeError, StoreUnavailableError
 from perdure.records import (
     AuditEvent,
+    Counts,
     DecisionRow,
     Dossier,
     Entry,
@@ -31,6 +32,7 @@ from perdure.records import (
 )
 from perdure.stores.attributes import first_attribute, plain_pairs
 from perdure.stores.conditions import composed, conditions, is_tallied, of_prefix, successor, tallied
+from perdure.stores.counting import ALL, Lead, Row, count_some, count_tallied, leads
 from perdure.stores.patience import Busy, patiently
 from perdure.stores.searching import Place, Searcher, places
 from perdure.stores.sqlite_database import Database, Translating, translated
@@ -133,11 +135,18 @@ class SqliteReads:
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         return await self._read(lambda: self._executions(ids))
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        values = _values(query)
         if is_tallied(query):
-            return dict(await self._rows("count_tallied", tallied(query), _values(query)))
-        name = "count_executions" if at_most is None else "count_some"
-        return dict(await self._rows(name, conditions(query), _values(query) | {"most": at_most}))
+            most = ALL if at_most is None else at_most
+            return count_tallied(await self._rows("count_tallied", tallied(query), values | {"most": most + 1}), most)
+        if at_most is None:
+            return Counts(await self._rows("count_executions", conditions(query), values))
+
+        async def look(lead: Lead, most: int) -> list[Row]:
+            return await self._rows(lead.name, lead.names, values | {"most": most}, lead.others)
+
+        return await count_some(leads(query), at_most, look)
 
     async def history(self, execution_id: str) -> list[Entry]:
         return await self._entries("history", [execution_id])
@@ -199,11 +208,15 @@ class SqliteReads:
     async def workers(self) -> list[WorkerRecord]:
         return await self._read(lambda: read_records(WorkerRecord, self._db.run("workers")))
 
-    async def _rows(self, name: str, names: Sequence[str], values: dict[str, Any]) -> list[Any]:
-        return await self._read(lambda: self._asked(name, names, values).fetchall())
+    async def _rows(
+        self, name: str, names: Sequence[str], values: dict[str, Any], compared: Sequence[str] = ()
+    ) -> list[Any]:
+        return await self._read(lambda: self._asked(name, names, values, compared).fetchall())
 
-    def _asked(self, name: str, names: Sequence[str], values: dict[str, Any]) -> sqlite3.Cursor:
-        return self._db.connection.execute(composed(self._db.sql, name, names), values)
+    def _asked(
+        self, name: str, names: Sequence[str], values: dict[str, Any], compared: Sequence[str] = ()
+    ) -> sqlite3.Cursor:
+        return self._db.connection.execute(composed(self._db.sql, name, names, compared), values)
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         values = _values(query)

@@ -14,6 +14,7 @@ from perdure.deliveries import Delivery, Receipt
 from perdure.errors import CommitUnknownError, StoreUnavailableError
 from perdure.records import (
     Batch,
+    Counts,
     Dossier,
     Entry,
     Execution,
@@ -338,8 +339,8 @@ class FaultyStore:
         found: dict[str, Execution] = await self._ask(lambda: self.store.get(sorted(ids)))
         return found
 
-    async def count(self, query: Query, at_most: int | None = None) -> dict[str, int]:
-        found: dict[str, int] = await self._ask(lambda: self.store.count(query, at_most))
+    async def count(self, query: Query, at_most: int | None = None) -> Counts:
+        found: Counts = await self._ask(lambda: self.store.count(query, at_most))
         return found
 
     async def history(self, execution_id: str) -> list[Entry]:

@@ -70,14 +70,35 @@ from (
 -- How many ended before then, up to so many.
 select count(*) from (select 1 from workflow_executions w where w.ended_at < %(ended_before)s limit %(most)s) c;
 
--- name: count_some
--- How many executions match, by status, up to so many.
-select c.status, count(*) as number
+-- name: count_first
+-- How many of the executions that an index gives match, by status: of so many of them.
+select c.status, sum(c.fits) as number, count(*) as looked
 from (
-    select w.status
+    select
+        w.status,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
     from workflow_executions w
     where true
         {conditions}
+    limit %(most)s
+) c
+group by c.status;
+
+-- name: count_newest
+-- The same of the newest.
+select c.status, sum(c.fits) as number, count(*) as looked
+from (
+    select
+        w.status,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
+    from workflow_executions w
+    where true
+        {conditions}
+    order by w.created_at desc, w.id desc
     limit %(most)s
 ) c
 group by c.status;
@@ -90,12 +111,49 @@ where true
     {conditions}
 group by w.status;
 
--- name: candidates
--- What may match, with all that has to be compared by the caller.
-select w.id, w.status, w.workflow, w.reason, w.started_by, w.attributes
-from workflow_executions w
-where true
-    {conditions};
+-- name: looked_at
+-- How many an index gives, up to so many.
+select count(*)
+from (
+    select 1
+    from workflow_executions w
+    where true
+        {conditions}
+    limit %(most)s
+) c;
+
+-- name: candidates_first
+-- As `count_first`: what may match, with all that has to be compared by the caller.
+select c.id, c.status, c.workflow, c.reason, c.started_by, c.attributes
+from (
+    select
+        w.id, w.status, w.workflow, w.reason, w.started_by, w.attributes,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
+    from workflow_executions w
+    where true
+        {conditions}
+    limit %(most)s
+) c
+where c.fits = 1;
+
+-- name: candidates_newest
+-- As `count_newest`.
+select c.id, c.status, c.workflow, c.reason, c.started_by, c.attributes
+from (
+    select
+        w.id, w.status, w.workflow, w.reason, w.started_by, w.attributes,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
+    from workflow_executions w
+    where true
+        {conditions}
+    order by w.created_at desc, w.id desc
+    limit %(most)s
+) c
+where c.fits = 1;
 
 -- name: where_older
 -- Behind a place, the newest first.
@@ -178,12 +236,12 @@ w.queue = %(queue)s;
 w.queue <> 'default';
 
 -- name: where_attributes
--- With all these attributes.
-w.attributes is not null;
+-- With something that stands in what has all these attributes.
+(w.attributes is not null and locate(%(attribute)s, w.attributes) > 0);
 
 -- name: where_wide_attributes
 -- The same.
-w.attributes is not null;
+(w.attributes is not null and locate(%(attribute)s, w.attributes) > 0);
 
 -- name: where_text
 -- Some text of it holds this.
@@ -192,6 +250,15 @@ w.attributes is not null;
         or locate(lower(%(text)s), lower(w.workflow)) > 0
         or locate(lower(%(text)s), lower(w.reason)) > 0
         or locate(lower(%(text)s), lower(w.started_by)) > 0
+    );
+
+-- name: where_plain_text
+-- The same, exactly, for a text of ASCII: what is not ASCII reads as question marks, and of letters these alone fold.
+(
+        locate(lower(convert(%(text)s using ascii)), lower(convert(w.id using ascii))) > 0
+        or locate(lower(convert(%(text)s using ascii)), lower(convert(w.workflow using ascii))) > 0
+        or locate(lower(convert(%(text)s using ascii)), lower(convert(w.reason using ascii))) > 0
+        or locate(lower(convert(%(text)s using ascii)), lower(convert(w.started_by using ascii))) > 0
     );
 
 -- name: where_ended_before

@@ -86,35 +86,64 @@ from (
 select exists (select 1 from workflow_executions w where w.ended_at < w.created_at and w.ended_at < :ended_before);
 
 -- name: count_tallied
--- How many executions there are, by status: what has ended is kept counted.
-select c.status, sum(c.number) as number
-from (
-    select status, number from execution_tallies
-    where true
-        {conditions}
-    union all
-    select status, count(*) from workflow_executions w
-    where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
-        and (w.status || '') not in ('running', 'completed')
-        {conditions}
-    group by status
-    union all
-    select status, count(*) from workflow_executions w
-    where w.owner is not null and w.status = 'running'
-        {conditions}
-    group by status
-) c
-group by c.status
-having sum(c.number) > 0;
-
--- name: count_some
--- How many executions match, by status, up to so many.
-select c.status, count(*) as number
+-- How many executions there are, by status: what has ended is kept counted, of the others so many are looked at.
+select status, sum(number) as number, 0 as looked
+from execution_tallies
+where true
+    {conditions}
+group by status
+having sum(number) > 0
+union all
+select c.status, count(*), count(*)
 from (
     select w.status
     from workflow_executions w
+    where (w.status || '') in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+        and (w.status || '') not in ('running', 'completed')
+        {conditions}
+    limit :most
+) c
+group by c.status
+union all
+select c.status, count(*), count(*)
+from (
+    select w.status
+    from workflow_executions w
+    where w.owner is not null and w.status = 'running'
+        {conditions}
+    limit :most
+) c
+group by c.status;
+
+-- name: count_first
+-- How many of the executions that an index gives match, by status: of so many of them.
+select c.status, sum(c.fits) as number, count(*) as looked
+from (
+    select
+        w.status,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
+    from workflow_executions w
     where true
         {conditions}
+    limit :most
+) c
+group by c.status;
+
+-- name: count_newest
+-- The same of the newest.
+select c.status, sum(c.fits) as number, count(*) as looked
+from (
+    select
+        w.status,
+        case when true
+            {compared}
+        then 1 else 0 end as fits
+    from workflow_executions w
+    where true
+        {conditions}
+    order by w.created_at desc, w.id desc
     limit :most
 ) c
 group by c.status;

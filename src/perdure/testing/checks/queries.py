@@ -27,7 +27,15 @@ async def _found(scene: Scene, **fields: Any) -> list[str]:
     for row in rows:
         counts[row.status.value] = counts.get(row.status.value, 0) + 1
     equal(await scene.store.count(query), counts, f"count of {fields}")
+    for at_most in (1, 3, 100):
+        found = await scene.store.count(query, at_most)
+        seen = dict(found) == counts if found.complete else found.total <= at_most and found.items() <= _up_to(counts)
+        equal(seen and (found.complete or at_most < 100), True, f"count of {fields} among {at_most}: {found}")
     return [row.id.removeprefix(scene.name + "/") for row in rows]
+
+
+def _up_to(counts: dict[str, int]) -> set[tuple[str, int]]:
+    return {(status, number) for status, most in counts.items() for number in range(1, most + 1)}
 
 
 async def executions_are_found_by_queue(store: Store) -> None:
