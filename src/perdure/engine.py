@@ -448,8 +448,7 @@ class Engine(People):
         there are, and is not `complete`; as text it is "10,000+" then. None: it looks at all, which may take seconds.
         ```python
         found = await engine.count(Query(text="refund"))
-        if not found.complete:
-            found = await engine.count(Query(text="refund"), at_most=None)
+        exact = found if found.complete else await engine.count(Query(text="refund"), at_most=None)
         ```
         """
         self._check_open()

@@ -11,23 +11,27 @@ import asyncpg
 import pytest
 
 from perdure import Engine, Status, interrupt, step, workflow
+from perdure.stores.mysql_address import read_address
+from perdure.stores.mysql_sessions import connect
 from tests.docs.pages import DOCS, blocks
 
 PAGE = DOCS / "schema.md"
 TABLE = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-COLUMN = re.compile(r"^\| (\w+) \| \S.* \|$", re.MULTILINE)
+COLUMN = re.compile(r"^\| (\w+) \| (\S.*) \|$", re.MULTILINE)
 POSTGRES_ONLY = {"queues"}
 SQLITE_ONLY = {"execution_attributes"}
 
 Columns = Mapping[str, list[str]]
 
 
-def told() -> dict[str, list[str]]:
-    """The columns of each table in the page, in order."""
+def told(*, mysql: bool = False) -> dict[str, list[str]]:
+    """The columns of each table in the page, in order. `mysql`: those too that only MariaDB and MySQL have."""
     tables = {}
     for name, text in TABLE.findall(PAGE.read_text()):
         first, _, _ = text.partition("| status | |")
-        if found := [column for column in COLUMN.findall(first) if column != "column"]:
+        rows = COLUMN.findall(first)
+        of_mysql = [column for column, text in rows if text.startswith("MariaDB and MySQL only")]
+        if found := [column for column, _ in rows if column != "column" and (mysql or column not in of_mysql)]:
             tables[name] = found
     return tables
 
@@ -109,6 +113,21 @@ async def test_every_column_of_postgres_is_told(postgres_url: str) -> None:
     await fill(postgres_url)
     wanted = {name: columns for name, columns in told().items() if name not in SQLITE_ONLY}
     assert await postgres_columns(postgres_url) == wanted
+
+
+@pytest.mark.mysql
+async def test_every_column_of_mariadb_is_told(mysql_url: str) -> None:
+    await fill(mysql_url)
+    session = await connect(read_address(mysql_url))
+    statement = (
+        "select table_name, column_name from information_schema.columns"
+        " where table_schema = database() and generation_expression is null order by table_name, ordinal_position"
+    )
+    found: dict[str, list[str]] = {}
+    for table, column in (await session.run(statement))[0].tuples:
+        found.setdefault(table, []).append(column)
+    await session.close()
+    assert found == {name: columns for name, columns in told(mysql=True).items() if name not in SQLITE_ONLY}
 
 
 @pytest.mark.postgres

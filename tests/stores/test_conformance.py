@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections import Counter
+from typing import Any
+
 import pytest
 
+from perdure.records import Page, Query
+from perdure.store import Store
 from perdure.stores.memory import MemoryStore
 from perdure.testing.check_store import CHECKS, Check, MakeStore, check_store, run_check
 
@@ -11,10 +17,37 @@ from perdure.testing.check_store import CHECKS, Check, MakeStore, check_store, r
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_conformance(check: Check, make_store: MakeStore) -> None:
     await run_check(check, make_store)
+    await all_is_counted(make_store)
 
 
 async def test_all_checks_may_share_one_database(make_store: MakeStore) -> None:
     await check_store(make_store)
+    await all_is_counted(make_store)
+
+
+async def all_is_counted(make_store: MakeStore) -> None:
+    """What is kept counted is what there is, whatever was done."""
+    store = await anew(make_store)
+    await store.open()
+    kinds: Counter[tuple[str, str, str]] = Counter()
+    page = Page([], None)
+    while page.items or not kinds:
+        page = await store.list(Query(), 1000, page.cursor)
+        kinds.update((row.workflow, row.queue, row.status.value) for row in page.items)
+        if page.cursor is None:
+            break
+    statuses: Counter[str] = Counter()
+    for (_, _, status), number in kinds.items():
+        statuses[status] += number
+    assert {(t.workflow, t.queue, t.status): t.number for t in await store.tallies()} == dict(kinds)
+    assert await store.count(Query()) == dict(statuses)
+    await store.close()
+
+
+async def anew(make_store: MakeStore) -> Store:
+    made: Any = make_store()
+    store: Store = await made if inspect.isawaitable(made) else made
+    return store
 
 
 class Forgetful(MemoryStore):

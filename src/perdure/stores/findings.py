@@ -33,6 +33,9 @@ RIGHTS = {
 }
 """The least that workers need, by table. To lock a row is an update; the journal is only written and pruned."""
 
+COUNTING_RIGHTS = RIGHTS | {"execution_tallies": WRITE}
+"""The same on a server where they count what has ended themselves: elsewhere triggers do, with their owner's rights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

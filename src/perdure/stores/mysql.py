@@ -129,6 +129,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
     async def close(self) -> None:
         await self._heart.close()
         await self._commits.close()
+        await self._tallies.close()
         await self._pool.close()
 
     async def migrate(self) -> list[tuple[str, bool]]:
@@ -143,7 +144,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         async with self._pool.session() as session:
             if not upgrade and not await mysql_schema.needs_first(session, self._address):
                 await mysql_schema.check(session, self._address)
-            return await mysql_schema.migrate(session, self._address)
+            return await mysql_schema.migrate(session, self._address, recount=upgrade)
 
     def examine(self) -> AsyncIterator[Finding]:
         """See `perdure.stores.server.Server`."""
@@ -169,9 +170,11 @@ class MysqlStore(MysqlReads, MysqlMoves):
         return read_records(WorkerRecord, rows)[0]
 
     async def _forget_workers(self) -> None:
-        ids = [id for (id,) in (await self._pool.ask("forgettable_workers")).tuples]
-        if ids:
-            await self._pool.ask("forget_workers", ids=ids)
+        forgettable, uncounted = await self._pool.run(self._sql["forgettable_workers"], self._sql["uncounted"])
+        if forgettable.tuples:
+            await self._pool.ask("forget_workers", ids=[id for (id,) in forgettable.tuples])
+        if uncounted.tuples:
+            self._tallies.recount_soon()
 
     async def release(self, worker: int, epoch: int) -> None:
         leave = self._sql.fill("release_worker", worker=worker, epoch=epoch)
@@ -244,7 +247,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         async with self._turn:
             session = await self._commits.ready()
             try:
-                verdicts = await past_deadlocks(lambda: record(session, batch))
+                verdicts = await past_deadlocks(lambda: record(session, batch, self._tallies.added))
             except DRIVER_ERRORS as error:
                 raise self._failed(error) from error
         if (batch.creates or batch.changes) and _wakes(batch):
@@ -347,7 +350,7 @@ class MysqlStore(MysqlReads, MysqlMoves):
         if not ids:
             return []
         async with self._pool.session() as session:
-            return await past_deadlocks(lambda: prune(session, ids))
+            return await past_deadlocks(lambda: prune(session, ids, self._tallies.added))
 
     # Somebody's own transactions --------------------------------------------------------------------
 

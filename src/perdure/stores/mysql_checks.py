@@ -16,6 +16,8 @@ from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_sessions import Pool, Session
 
 BEATS = 5
+MOST_COUNTED = 200_000
+"""Executions; to count more takes a while."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -35,6 +37,7 @@ async def examine(pool: Pool, address: Address) -> AsyncIterator[Finding]:
         yield (written := await _write_and_read(session, server))
         if written.result == "failed":
             return
+        yield await _tallies(session)
         yield await _latency(session)
         yield clock_finding(from_datetime((await session.run(session.sql["check_now"]))[0].value))
         yield Finding("workers", "ok", f"{(await session.run(session.sql['check_live']))[0].value} live")
@@ -75,7 +78,9 @@ async def _write_and_read(session: Session, server: dict[str, Any]) -> Finding:
         )
     sql = session.sql
     try:
-        _, _, found, _ = await session.run(sql["begin"], sql["check_write"], sql["check_read"], "rollback")
+        _, _, _, found, _ = await session.run(
+            sql["begin"], sql["check_write"], sql["check_tally"], sql["check_read"], "rollback"
+        )
     except asyncmy.errors.MySQLError as error:
         if error.args[0] not in (1142, 1143, 1044, 1227):
             raise
@@ -88,6 +93,23 @@ async def _write_and_read(session: Session, server: dict[str, Any]) -> Finding:
     if not found.tuples:
         return Finding("write and read", "failed", "what was written was not read back")
     return Finding("write and read", "ok", "a row was written, read back, and rolled back")
+
+
+async def _tallies(session: Session) -> Finding:
+    """Whether what is kept counted is what counting finds; not looked for where that would take long."""
+    ((number, uncounted),) = (await session.run(session.sql["how_many_ended"]))[0].tuples
+    if uncounted:
+        words = "an older Perdure has been at work, which keeps none; the executions are counted until it has left"
+        return Finding("counts", "ok", words)
+    if number > MOST_COUNTED:
+        return Finding("counts", "ok", f"{number:,} executions have ended, as they are kept counted")
+    if wrong := (await session.run(session.sql["miscounted"]))[0].value:
+        kinds = "one kind" if wrong == 1 else f"{wrong} kinds"
+        words = (
+            f"{kinds} of executions are counted wrongly: somebody changed them otherwise. `perdure db upgrade` counts"
+        )
+        return Finding("counts", "warning", f"{words} all anew")
+    return Finding("counts", "ok", f"{number:,} executions have ended, as they are kept counted")
 
 
 async def _latency(session: Session) -> Finding:

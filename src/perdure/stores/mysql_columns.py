@@ -26,6 +26,7 @@ PARTS = (
     "mysql_outbox",
     "mysql_presence",
     "mysql_reads",
+    "mysql_tallies",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from perdure.errors import BadBatchError
@@ -14,19 +14,22 @@ from perdure.stores.mysql_sessions import Result, Session
 from perdure.stores.settling import judge_batch
 
 
-async def record(session: Session, batch: Batch) -> Verdicts:
-    """Record the batch. Raises the driver's errors; where the server gave them, nothing was recorded."""
+async def record(session: Session, batch: Batch, tallied: Callable[[Result], None]) -> Verdicts:
+    """Record the batch. Raises the driver's errors; where the server gave them, nothing was recorded.
+
+    `tallied`: is told what was added to what is kept counted.
+    """
     if len({change.execution_id for change in batch.changes}) < len(batch.changes):
         raise BadBatchError("a batch changes an execution twice; nothing of it was recorded")
     try:
-        return await _record_at_once(session, batch)
+        return await _record_at_once(session, batch, tallied)
     except DRIVER_ERRORS as error:
         if error_code(error) != NOT_NULL:
             raise
     return await _record_judged(session, batch)
 
 
-async def _record_at_once(session: Session, batch: Batch) -> Verdicts:
+async def _record_at_once(session: Session, batch: Batch, tallied: Callable[[Result], None]) -> Verdicts:
     """In one packet, which fails with `NOT_NULL` if anything is refused."""
     sql = session.sql
     if _is_entries_only(batch):
@@ -34,7 +37,10 @@ async def _record_at_once(session: Session, batch: Batch) -> Verdicts:
         return Verdicts(alive=True)
     head = _head(sql, batch)
     statements = [*head.values(), _suppose(sql, batch), *_tail(sql, batch, set(), batch.changes), sql["commit"]]
-    found = dict(zip(head, await session.run(*statements), strict=False))
+    results = await session.run(*statements)
+    found = dict(zip(head, results, strict=False))
+    if any(change.status in ENDED for change in batch.changes):
+        tallied(results[-2])
     return Verdicts(True, _judge_creates(batch, found), [Verdict.OK] * len(batch.changes))
 
 
@@ -101,6 +107,8 @@ def _head(sql: Statements, batch: Batch) -> dict[str, str]:
         statements["existing"] = sql.fill("existing_executions", ids=ids)
         statements["create"] = sql.fill("insert_executions", rows=_pack_creates(batch))
         statements["created"] = sql.fill("created_executions", ids=ids, token=batch.token)
+        if ended := sorted({create.id for create in batch.creates if create.status in ENDED}):
+            statements["tally"] = sql.fill("tally_new", ids=ended, token=batch.token)
     touched = {change.execution_id for change in batch.changes} | set(_parents(batch.changes))
     if touched:
         statements["marks"] = sql.fill("marks", ids=sorted(touched))
@@ -151,6 +159,8 @@ def _tail(sql: Statements, batch: Batch, refused: set[str], passed: list[Change]
         yield _change(sql, change, batch.token)
     for id, times in sorted(_parents(passed).items()):
         yield sql.fill("nudge", id=id, times=times, at=time(batch.now))
+    if ended := sorted(change.execution_id for change in passed if change.status in ENDED):
+        yield sql.fill("tally", ids=ended)  # whoever owned it had not ended
 
 
 def _change(sql: Statements, change: Change, token: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from perdure.errors import PerdureError
-from perdure.stores.findings import RIGHTS
+from perdure.stores.findings import COUNTING_RIGHTS
 from perdure.stores.mysql_address import Address
 from perdure.stores.mysql_columns import literal
 from perdure.stores.mysql_errors import DRIVER_ERRORS
@@ -37,7 +37,7 @@ async def grant(pool: Pool | None, address: Address, role: str) -> list[str]:
     database = quoted(address.names.schema or address.options["database"])
     statements = [
         f"grant {', '.join(verbs)} on {database}.{quoted(address.names.table(table))} to {to}"
-        for table, verbs in RIGHTS.items()
+        for table, verbs in COUNTING_RIGHTS.items()
         if table in TABLES
     ]
     if pool is not None:

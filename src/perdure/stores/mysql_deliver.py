@@ -6,7 +6,7 @@ Each is a transaction of two packets: the first one locks and reads, the second 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -224,6 +224,7 @@ async def _settle(session: Session, id: str) -> Receipt:
         return await _refuse(session, Receipt(Verdict.OWNED, id))
     statements = [sql.fill("settle_wish", id=id, status=wanted)]
     if wanted is Status.CANCELLED:
+        statements.append(sql.fill("tally", ids=[id]))
         statements.append(sql.fill("withdraw_requests", id=id))
         if standing.parent_id is not None:
             statements.append(_nudge(sql, standing.parent_id))
@@ -249,6 +250,7 @@ async def _cut(session: Session, cut: Cut) -> Receipt:
         return await _refuse(session, Receipt(Verdict.OWNED, id))
     await session.run(
         sql.fill("insert_entries", rows=pack_entries([cut.entry])),
+        sql.fill("untally", ids=[id]),
         sql.fill("revive", id=id, checksum=cut.checksum),
         sql.fill("free_messages", id=id, from_seq=cut.from_seq),
         sql["commit"],
@@ -270,7 +272,8 @@ async def _rewind(session: Session, delivery: Rewind) -> Receipt:
     if not running and not is_legal(standing.status, Status.ROLLING_BACK):
         return await _refuse(session, Receipt(Verdict.ENDED, id))
     wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
-    await session.run(wish, _nudge(sql, id) if running else sql.fill("roll_back", id=id), sql["commit"])
+    following = [_nudge(sql, id)] if running else _roll_back(sql, id)
+    await session.run(wish, *following, sql["commit"])
     return Receipt(Verdict.OK, id)
 
 
@@ -298,17 +301,21 @@ async def _take_part(session: Session, delivery: Decide) -> Receipt:
     part |= {"assignee": delivery.assignee, "expires_at": time_or_null(delivery.expires_at)}
     statements.append(sql.fill("take_part", id=asked, **part))
     if delivery.status != "open":
-        statements.append(_after(sql, request.kind, standing))
+        statements += _after(sql, request.kind, standing)
     *_, after, _ = await session.run(*statements, sql.fill("get_request", id=asked), sql["commit"])
     return Receipt(Verdict.OK, id, _request(after))
 
 
-def _after(sql: Statements, kind: str, standing: _Standing) -> str:
+def _after(sql: Statements, kind: str, standing: _Standing) -> list[str]:
     if kind == "undo" and standing.status is Status.ROLLBACK_FAILED:
-        return sql.fill("roll_back", id=standing.id)
+        return _roll_back(sql, standing.id)
     if kind == "unknown" and standing.status is Status.BLOCKED:
-        return sql.fill("resume", id=standing.id)
-    return _nudge(sql, standing.id)
+        return [sql.fill("resume", id=standing.id)]
+    return [_nudge(sql, standing.id)]
+
+
+def _roll_back(sql: Statements, id: str) -> list[str]:
+    return [sql.fill("untally", ids=[id]), sql.fill("roll_back", id=id)]
 
 
 async def _note(session: Session, note: Note) -> Receipt:
@@ -322,8 +329,8 @@ async def _note(session: Session, note: Note) -> Receipt:
     return Receipt(Verdict.OK, id)
 
 
-async def prune(session: Session, ids: Sequence[str]) -> list[str]:
-    """See `perdure.store.Store.prune`. Raises the driver's errors."""
+async def prune(session: Session, ids: Sequence[str], tallied: Callable[[Result], None]) -> list[str]:
+    """See `perdure.store.Store.prune`. Raises the driver's errors. `tallied`: see `record`."""
     sql = session.sql
     async with session.transaction():
         _, families = await session.run(sql["begin"], sql.fill("families", ids=ids))
@@ -336,7 +343,9 @@ async def prune(session: Session, ids: Sequence[str]) -> list[str]:
             await session.roll_back()
             return []
         these = sorted(removed)
-        await session.run(*(sql.fill(f"prune_{rows}", ids=these) for rows in _OF_AN_EXECUTION), sql["commit"])
+        untally = sql.fill("untally", ids=these)
+        removing = (sql.fill(f"prune_{rows}", ids=these) for rows in _OF_AN_EXECUTION)
+        tallied((await session.run(untally, *removing, sql["commit"]))[0])
     return [id for id in dict.fromkeys(ids) if id in removed]
 
 

@@ -86,7 +86,8 @@ async def _unpack(session: Session, parcels: Sequence[Parcel]) -> Sequence[str]:
             names = Rows(f"`{column}`" for column in columns)
             values = Rows(f"({','.join(literal(_kept(c, row[c])) for c in columns)})" for row in rows)
             await session.run(session.sql.fill(f"unpack_{table}", columns=names, rows=values))
-        await session.run(session.sql["commit"])
+        ids = some(parcel.id for parcel in new)
+        await session.run(session.sql.fill("tally", ids=ids), session.sql["commit"])
     return [parcel.id for parcel in new if parcel.id]
 
 

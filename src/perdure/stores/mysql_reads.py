@@ -26,10 +26,11 @@ from perdure.records import (
 )
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
-from perdure.stores.conditions import composed, conditions, of_prefix, successor
-from perdure.stores.counting import ALL, Lead, Row, count_some, leads
+from perdure.stores.conditions import composed, conditions, is_tallied, of_prefix, successor, tallied
+from perdure.stores.counting import ALL, Lead, Row, count_some, count_tallied, leads
 from perdure.stores.mysql_columns import filled, some, time, time_or_null
 from perdure.stores.mysql_sessions import Pool, Result
+from perdure.stores.mysql_tallies import Tallies
 from perdure.stores.searching import Place, Search, Searcher, places
 
 LARGEST_PAGE = 1000
@@ -42,6 +43,7 @@ class MysqlReads:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._tallies = Tallies(pool)
 
     async def get(self, ids: Sequence[str]) -> dict[str, Execution]:
         rows = (await self._pool.ask("get_executions", ids=some(ids))).rows
@@ -49,6 +51,8 @@ class MysqlReads:
 
     async def count(self, query: Query, at_most: int | None = None) -> Counts:
         values, closer = _values(query), _needs_a_look(query)
+        if is_tallied(query) and (kept := await self._kept(query, values, at_most)) is not None:
+            return kept
         if at_most is None and not closer:
             return Counts((await self._asked("count_executions", conditions(query), values)).tuples)
         if at_most is None:
@@ -67,6 +71,19 @@ class MysqlReads:
 
         return await count_some(leads(query, by_attributes=False), at_most, look)
 
+    async def _kept(self, query: Query, values: dict[str, Any], at_most: int | None) -> Counts | None:
+        """What is kept counted, if that is to be believed. Where all may be looked at, it is made so."""
+        most = ALL if at_most is None else at_most
+        while True:
+            found = (await self._asked("count_tallied", tallied(query), values | {"most": most + 1})).tuples
+            if all(status for status, *_ in found):
+                return count_tallied([(status, int(number), looked) for status, number, looked in found], most)
+            if at_most is not None:
+                self._tallies.recount_soon()
+                return None
+            if not await self._tallies.recount():
+                return None
+
     async def history(self, execution_id: str) -> list[Entry]:
         return read_entries((await self._pool.ask("history", id=execution_id)).tuples)
 
@@ -79,13 +96,15 @@ class MysqlReads:
         return found[0] if found else None
 
     async def tallies(self) -> list[Tally]:
-        rows = (await self._pool.ask("tallies")).rows
+        rows = (await self._pool.ask("kept_tallies")).rows
+        if not all(row["status"] for row in rows):
+            rows = (await self._pool.ask("kept_tallies" if await self._tallies.recount() else "tallies")).rows
         return [
             Tally(
                 row["workflow"],
                 row["queue"],
                 row["status"],
-                row["number"],
+                int(row["number"]),
                 None if row["status"] in ENDED else from_datetime(row["oldest"]),
             )
             for row in rows

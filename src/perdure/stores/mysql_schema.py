@@ -31,14 +31,18 @@ TABLES = (
     "schedules",
     "queues",
     "outbox",
+    "execution_tallies",
 )
 # Byte for byte, and with the spaces at the end: the same by two names.
 COLLATION = "utf8mb4_nopad_bin"
 COLLATION_OF_MYSQL = "utf8mb4_0900_bin"
 
 
-async def migrate(session: Session, address: Address) -> list[tuple[str, bool]]:
-    """Bring the schema up to date: the first who comes does it. Gives (table, created now)."""
+async def migrate(session: Session, address: Address, *, recount: bool = False) -> list[tuple[str, bool]]:
+    """Bring the schema up to date: the first who comes does it. Gives (table, created now).
+
+    `recount`: also count anew what is kept counted.
+    """
     place = address.shown
     lock = session.sql.fill("lock_schema", seconds=MIGRATION_SECONDS)
     if (await session.run(lock, timeout=MIGRATION_SECONDS + 10.0))[0].value != 1:
@@ -48,6 +52,8 @@ async def migrate(session: Session, address: Address) -> list[tuple[str, bool]]:
         for migration in named_migrations(address.names)[await _version(session, before, address) :]:
             _refuse_foreign(before, migration.tables, place)
             await _apply(session, migration)
+        if recount:
+            await session.run(session.sql["recount"], timeout=MIGRATION_SECONDS)
     finally:
         if not session.is_broken:  # else the lock went with the connection
             await session.run(session.sql["unlock_schema"])

@@ -63,10 +63,10 @@ commit;
 
 -- name: register_worker
 -- A worker appears; it is alive from the server's now on.
-insert into workers (epoch, state, host, pid, process, build, workflows, queues, started_at, lease_until)
+insert into workers (epoch, state, host, pid, process, build, workflows, queues, started_at, lease_until, counts)
 values (
     1, 'live', %(host)s, %(pid)s, %(process)s, %(build)s, %(workflows)s, %(queues)s, utc_timestamp(6),
-    utc_timestamp(6) + interval %(lease)s microsecond
+    utc_timestamp(6) + interval %(lease)s microsecond, true
 );
 
 -- name: registered_worker
@@ -84,7 +84,7 @@ on duplicate key update
 -- name: forgettable_workers
 -- Workers that left, or died, more than a day ago, and own nothing. Their ids are never given again.
 select k.id from workers k
-where k.state <> 'live' and k.lease_until < utc_timestamp(6) - interval 1 day
+where k.state <> 'live' and k.counts and k.lease_until < utc_timestamp(6) - interval 1 day
     and (
         select w.owner from workflow_executions w force index (workflow_executions_owned) where w.owner = k.id limit 1
     ) is null;

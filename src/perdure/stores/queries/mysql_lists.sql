@@ -70,6 +70,38 @@ from (
 -- How many ended before then, up to so many.
 select count(*) from (select 1 from workflow_executions w where w.ended_at < %(ended_before)s limit %(most)s) c;
 
+-- name: count_tallied
+-- How many executions there are, by status: what has ended is kept counted, of the others so many are looked at. A row
+-- without a status: there are workers who count nothing.
+select t.status, sum(t.number) as number, 0 as looked
+from execution_tallies t
+where true
+    {conditions}
+group by t.status
+having sum(t.number) > 0
+union all
+select c.status, count(*), count(*)
+from (
+    select w.status
+    from workflow_executions w force index (workflow_executions_of_status)
+    where w.status in ('pending', 'waiting', 'paused', 'rolling_back', 'blocked')
+        {conditions}
+    limit %(most)s
+) c
+group by c.status
+union all
+select c.status, count(*), count(*)
+from (
+    select w.status
+    from workflow_executions w force index (workflow_executions_of_status)
+    where w.status = 'running'
+        {conditions}
+    limit %(most)s
+) c
+group by c.status
+union all
+select '', count(*), 0 from workers k where not k.counts having count(*) > 0;
+
 -- name: count_first
 -- How many of the executions that an index gives match, by status: of so many of them.
 select c.status, sum(c.fits) as number, count(*) as looked
@@ -264,3 +296,19 @@ w.queue <> 'default';
 -- name: where_ended_before
 -- Ended before then.
 w.ended_at < %(ended_before)s;
+
+-- name: tallied_status
+-- In one of these statuses.
+status in %(status)s;
+
+-- name: tallied_workflow
+-- Of this workflow.
+workflow = %(workflow)s;
+
+-- name: tallied_version
+-- Of this version of its workflow.
+version = %(version)s;
+
+-- name: tallied_queue
+-- Of this queue.
+queue = %(queue)s;

@@ -56,8 +56,27 @@ where e.execution_id = %(id)s and e.`key` = %(key)s
 order by e.seq desc
 limit 1;
 
+-- name: kept_tallies
+-- All executions by workflow, queue and status, and since when the oldest of each that has not ended. A row without a
+-- status: there are workers who count nothing.
+select c.workflow, c.queue, c.status, c.number, c.oldest
+from (
+    select t.workflow, t.queue, t.status, sum(t.number) as number, null as oldest
+    from execution_tallies t
+    group by t.workflow, t.queue, t.status
+    having sum(t.number) > 0
+    union all
+    select w.workflow, w.queue, w.status, count(*), min(w.created_at)
+    from workflow_executions w force index (workflow_executions_of_status)
+    where w.status in ('pending', 'running', 'waiting', 'paused', 'rolling_back', 'blocked')
+    group by w.workflow, w.queue, w.status
+    union all
+    select '', '', '', count(*), null from workers k where not k.counts having count(*) > 0
+) c
+order by c.workflow, c.queue, c.status;
+
 -- name: tallies
--- All executions by workflow, queue and status, and since when the oldest of each.
+-- The same by a look at all.
 select w.workflow, w.queue, w.status, count(*) as number, min(w.created_at) as oldest
 from workflow_executions w
 group by w.workflow, w.queue, w.status
