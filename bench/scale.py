@@ -72,7 +72,9 @@ async def questions(store: Store) -> dict[str, Ask]:
         f"list: {name}": lambda q=query: store.list(q, 100, None) for name, query in queries.items()
     }
     asked |= {f"count: {name}": lambda q=query: store.count(q, MOST_LOOKED_AT) for name, query in queries.items()}
-    asked |= {f"{EXACT}{name}": lambda q=query: store.count(q) for name, query in queries.items()}
+    for name, query in queries.items():
+        if not (await store.count(query, MOST_LOOKED_AT)).complete:
+            asked[f"{EXACT}{name}"] = lambda q=query: store.count(q)
     asked[ALL_PAGES] = lambda: _pages(store, queries["a text that one has"])
     worker = await store.register(WorkerRecord(0), 3600.0)
     asked["claim of nothing"] = lambda: store.claim(worker.id, 1, 10, [("many", 1), ("w3", 1)], ["default"], now)

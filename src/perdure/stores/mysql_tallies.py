@@ -23,6 +23,7 @@ FOLDED = 5000
 """Rows at once, at most."""
 
 RECOUNT_SECONDS = 3600.0
+CLOSE_SECONDS = 5.0
 
 
 class Tallies:
@@ -60,9 +61,12 @@ class Tallies:
             self._task = asyncio.get_running_loop().create_task(_quietly(act))
 
     async def close(self) -> None:
-        """Before the pool is closed."""
+        """Before the pool is closed. What takes long is given up: the next one does it."""
         if self._task is not None:
-            await asyncio.wait([self._task])
+            _, late = await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+            if late:
+                self._task.cancel()
+                await asyncio.wait(late)
 
 
 async def _quietly(act: Callable[[], Awaitable[object]]) -> None:
