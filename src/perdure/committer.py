@@ -201,16 +201,9 @@ class Committer:
         self.work.creates.append((execution, created))
         self.kick()
 
-    def inherit(self, execution: Execution, entries: Sequence[Entry], created: Created) -> None:
-        """Have an execution recorded together with the journal that it begins with."""
-        self.items.extend((None, None, entry) for entry in entries)
-        self.create(execution, created)
-
-    def _start_again(self, work: Work, creates: list[tuple[Execution, Created]]) -> None:
+    def _start_again(self, creates: list[tuple[Execution, Created]]) -> None:
         """Not recorded under the earlier name: these are to be started under the next one."""
-        ids = {execution.id for execution, _ in creates}
         self.work.creates[:0] = creates
-        self.items[:0] = [i for i in work.items if i[0] is None and i[2].execution_id in ids]
 
     def change(self, run: Run, change: Change) -> None:
         self.work.changes.append((run, change))
@@ -396,7 +389,7 @@ class Committer:
         again = [create for create in work.creates if create[0].parent_id is None]
         for execution, _ in again:
             self._rename(execution)
-        self._start_again(work, again)
+        self._start_again(again)
         return True
 
     def _rename(self, execution: Execution) -> None:
@@ -412,7 +405,7 @@ class Committer:
             logger.warning("the store %s works again", self.store.url)
         if not verdicts.alive:
             self.dead = True
-            self._start_again(work, work.creates)
+            self._start_again(work.creates)
             self._rest()
             return self.lost()
         for (execution, created), verdict in zip(work.creates, verdicts.creates, strict=True):
@@ -480,14 +473,12 @@ class Committer:
             [c for c in work.creates if c[0].parent_id is None],
             [c for c in work.creates if c[0].parent_id],
         )
-        gone = {execution.id for execution, _ in refused}
-        work.items = [item for item in work.items if item[2].execution_id not in gone]
         for _, created in refused:
             created(Verdict.GONE, error)
 
     def _again(self, work: Work) -> None:
         if self.dead:
-            self._start_again(work, [c for c in work.creates if c[0].parent_id is None])
+            self._start_again([c for c in work.creates if c[0].parent_id is None])
             return self._rest()
         if self._is_stale(work):
             return self._rest()

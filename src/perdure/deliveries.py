@@ -69,6 +69,19 @@ class StartWith:
 
 
 @dataclass(slots=True, frozen=True)
+class StartFrom:
+    """A pending execution together with the journal that it begins with, by a worker that lives: both, or nothing.
+
+    OK; EXISTS: the id is taken; FENCED: the worker was declared dead. With these two nothing is done.
+    """
+
+    worker: int
+    epoch: int
+    execution: Execution
+    entries: Sequence[Entry]
+
+
+@dataclass(slots=True, frozen=True)
 class Wish:
     """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest.
 
@@ -191,7 +204,7 @@ def takes_answers(kind: str, status: Status, wish: str | None, generation: int) 
     return status not in ENDED and not goes_back(status, wish, generation)
 
 
-Delivery = Answer | Expiry | Post | StartWith | Wish | Settle | Resume | Cut | Rewind | Decide | Note
+Delivery = Answer | Expiry | Post | StartWith | StartFrom | Wish | Settle | Resume | Cut | Rewind | Decide | Note
 
 
 @dataclass(slots=True)

@@ -355,7 +355,13 @@ class Engine(People):
 
     # Starting -----------------------------------------------------------------------------------------
 
-    async def _create(self, execution: Execution, entries: Sequence[Entry] = ()) -> Verdict:
+    async def _create_from(self, execution: Execution, entries: Sequence[Entry]) -> bool:
+        """Have an execution recorded together with the journal that it begins with. False: its id is taken."""
+        worker = self.worker or await self._submitter()
+        execution.build = worker.build
+        return await starting.start_from(worker, execution, entries)
+
+    async def _create(self, execution: Execution) -> Verdict:
         """Have an execution recorded. Gives OK or EXISTS."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
@@ -369,7 +375,7 @@ class Engine(People):
 
         worker = self.worker or await self._submitter()
         execution.build = worker.build
-        worker.create(execution, created, entries)
+        worker.create(execution, created)
         return await future
 
     async def _start_row(self, execution: Execution) -> None:

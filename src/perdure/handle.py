@@ -303,7 +303,7 @@ class Handle(Generic[R]):
         made = fork_row(row, entries, seq, id, who, engine.clock.now())
         said = {**lineage(row, entries, seq, changes or {}), "by": who, "reason": reason}
         journal = copies(made, kept, build=engine.build, said=said)
-        if await engine.store.get([id]) or await engine._create(made, journal) != Verdict.OK:
+        if await engine.store.get([id]) or not await engine._create_from(made, journal):
             raise AlreadyExistsError(f"{id} exists: a fork needs an id of its own", execution_id=id)
         user = _user(by)
         told = {name: said[name] for name in ("from", "at", "changed")}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from perdure.checking import refused_message
-from perdure.deliveries import Receipt, StartWith
+from perdure.clock import new_id
+from perdure.deliveries import Receipt, StartFrom, StartWith
 from perdure.errors import AlreadyExistsError, StoreUnavailableError
-from perdure.records import Execution, Message, Verdict
+from perdure.records import Entry, Execution, Message, Verdict, WorkerRecord
 from perdure.stores.patience import PATIENCE
 
 if TYPE_CHECKING:
@@ -39,12 +41,28 @@ async def start_with(worker: Worker, execution: Execution, message: Message) -> 
 
     Raises what a start and a message raise.
     """
-    receipt = await _deliver(worker, execution, message)
+    receipt = await _deliver(worker, lambda record: StartWith(record.id, record.epoch, execution, message))
     if receipt.verdict is Verdict.EXISTS:
         await check_same(worker.store, execution, whatever_input=True)
     refused = refused_message(receipt.verdict, execution.id, message.name)
     if refused is not None:
         raise refused
+    _expect(worker, execution, receipt)
+
+
+async def start_from(worker: Worker, execution: Execution, entries: Sequence[Entry]) -> bool:
+    """Have an execution recorded with the journal that it begins with, as one. False: its id is taken."""
+    execution.token = f"start.{new_id(worker.clock)}"
+    receipt = await _deliver(worker, lambda record: StartFrom(record.id, record.epoch, execution, entries))
+    if receipt.verdict is Verdict.EXISTS:
+        row = (await worker.store.get([execution.id])).get(execution.id)
+        if row is None or row.token != execution.token:
+            return False
+    _expect(worker, execution, receipt)
+    return True
+
+
+def _expect(worker: Worker, execution: Execution, receipt: Receipt) -> None:
     worker.backlog = True
     worker.note_wake(execution.wake_at)
     known = (execution.workflow, execution.version) in worker.workflows
@@ -52,15 +70,14 @@ async def start_with(worker: Worker, execution: Execution, message: Message) -> 
         worker.submitted.add(execution.id)
 
 
-async def _deliver(worker: Worker, execution: Execution, message: Message) -> Receipt:
+async def _deliver(worker: Worker, wanted: Callable[[WorkerRecord], StartWith | StartFrom]) -> Receipt:
     since = perf_counter()
     while True:
         record = worker.record
         try:
-            wanted = StartWith(record.id, record.epoch, execution, message)
-            receipt = await worker.store.deliver(wanted, worker.clock.now())
+            receipt = await worker.store.deliver(wanted(record), worker.clock.now())
         except StoreUnavailableError:
-            # It may have happened: the message's id tells the second time.
+            # It may have happened: the message's id, or the row's token, tells the second time.
             if perf_counter() - since > PATIENCE:
                 raise
             await worker.clock.sleep(PAUSE)

@@ -346,15 +346,11 @@ class Worker:
         stands_by: bool = getattr(self.store, "standing_by", False)
         return stands_by
 
-    def create(self, execution: Execution, created: Created, entries: Sequence[Entry] = ()) -> None:
-        """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable.
-
-        `entries`: of a journal that it begins with; then it is claimed like any other.
-        """
+    def create(self, execution: Execution, created: Created) -> None:
+        """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable."""
         known = self.workflows.get((execution.workflow, execution.version))
         takes = (
             known is not None
-            and not entries
             and execution.wake_at is None
             and execution.queue in self.queues
             and execution.queue not in self.limited
@@ -369,7 +365,7 @@ class Worker:
         else:
             self.backlog = True
             self.note_wake(execution.wake_at)
-        self.committer.inherit(execution, entries, functools.partial(self._created, execution, known, takes, created))
+        self.committer.create(execution, functools.partial(self._created, execution, known, takes, created))
 
     def _created(
         self,

@@ -11,6 +11,7 @@ import pytest
 
 from perdure import (
     AlreadyDecidedError,
+    AlreadyExistsError,
     AlreadyRollingBackError,
     Cancelled,
     Encryption,
@@ -253,3 +254,32 @@ async def test_a_fork_is_noted_and_its_source_is_not_touched(place: Any) -> None
         assert (event.what, event.actor, event.via, event.comment) == ("forked", "ana", "cli", "what if")
         assert '"x"' in (event.details or "")
         assert (await engine.store.dossiers(["x"]))["x"].events == []
+
+
+async def test_a_fork_and_a_start_of_one_id_at_the_same_moment_are_not_mixed(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Engine(place, workflows=FLOWS) as engine,
+        Engine(place, workflows=[], worker=False) as other,
+    ):
+        handle = await asks(engine)
+        look = engine.store.get
+
+        async def get(ids: Any) -> Any:
+            found = await look(ids)
+            if "y" in ids and not found:  # it is free; and now no more
+                await other.start(makes_and_asks.options(execution_id="y", queue="nobody"))
+            return found
+
+        monkeypatch.setattr(engine.store, "get", get)
+        with pytest.raises(AlreadyExistsError):
+            await handle.fork(execution_id="y")
+        monkeypatch.undo()
+        assert await engine.store.history("y") == []
+        row = await engine.get("y").row()
+        assert (row.status, row.queue, row.fence) == ("pending", "nobody", 0)
+        assert (await engine.store.dossiers(["y"]))["y"].events == []
+        fork = await handle.fork("start", execution_id="z")
+        assert [entry.key for entry in await engine.store.history("z")][:2] == ["start#1", "inherited"]
+        assert isinstance(await fork.outcome(), Waiting)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -52,6 +52,23 @@ _TIMES = {
     for kind, names in _FIELDS.items()
 }
 _PICK: dict[type, Callable[[Any], Any]] = {kind: itemgetter(*names) for kind, names in _FIELDS.items()}
+
+
+PART = 1000, 1_000_000
+"""Of a journal that is written as one: entries, and characters of their texts, in one statement, about."""
+
+
+def parts(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """A journal in pieces that fit into a statement, as far as single entries do."""
+    first = size = 0
+    for n, entry in enumerate(entries):
+        more = sum(len(text) for text in (entry.input, entry.output, entry.error) if text is not None)
+        if n > first and (n - first >= PART[0] or size + more > PART[1]):
+            yield entries[first:n]
+            first, size = n, 0
+        size += more
+    if first < len(entries):
+        yield entries[first:]
 
 
 def read_entries(rows: Iterable[Any]) -> list[Entry]:

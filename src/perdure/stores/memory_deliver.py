@@ -17,6 +17,7 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartFrom,
     StartWith,
     Wish,
     goes_back,
@@ -38,6 +39,8 @@ class MemoryDeliveries(MemoryMoves):
                 receipt = self._post(delivery.message, delivery.most, now)
             case StartWith():
                 receipt = self._start(delivery, now)
+            case StartFrom():
+                receipt = self._start_from(delivery)
             case Wish() | Settle() | Resume():
                 receipt = self._direct(delivery, now)
             case Cut():
@@ -99,6 +102,17 @@ class MemoryDeliveries(MemoryMoves):
         elif not is_same_workflow(wanted, there):
             return Receipt(Verdict.EXISTS, wanted.id)
         return replace(self._post(delivery.message, delivery.most, now), started=there is None)
+
+    def _start_from(self, delivery: StartFrom) -> Receipt:
+        if not self._stands(delivery.worker, delivery.epoch):
+            return Receipt(Verdict.FENCED)
+        id = delivery.execution.id
+        if id in self._executions:
+            return Receipt(Verdict.EXISTS, id)
+        self._keep(copy(delivery.execution))
+        for entry in delivery.entries:
+            self._journals.setdefault(id, {})[entry.seq] = entry
+        return Receipt(Verdict.OK, id, started=True)
 
     def _direct(self, delivery: Wish | Settle | Resume, now: int) -> Receipt:
         row = self._executions.get(delivery.execution_id)

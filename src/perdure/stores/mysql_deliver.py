@@ -22,6 +22,7 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartFrom,
     StartWith,
     Wish,
     goes_back,
@@ -36,7 +37,7 @@ from perdure.records import (
     Verdict,
     is_legal,
 )
-from perdure.stores.columns import read_records
+from perdure.stores.columns import parts, read_records
 from perdure.stores.mysql_columns import Statements, pack_entries, pack_rows, time_or_null
 from perdure.stores.mysql_errors import DRIVER_ERRORS, DUPLICATE, error_code
 from perdure.stores.mysql_sessions import Result, Session
@@ -81,6 +82,8 @@ async def deliver(session: Session, delivery: Delivery) -> Receipt:
                 return await _post(session, delivery)
             case StartWith():
                 return await _start(session, delivery)
+            case StartFrom():
+                return await _start_from(session, delivery)
             case Wish() | Resume():
                 return await _direct(session, delivery)
             case Settle(id):
@@ -160,6 +163,25 @@ async def _start(session: Session, delivery: StartWith) -> Receipt:
             raise
         return await _start(session, delivery)  # the message went to another execution at once: now it is known
     return Receipt(verdict, wanted.id, started=bool(created.tuples))
+
+
+async def _start_from(session: Session, delivery: StartFrom) -> Receipt:
+    sql, wanted = session.sql, delivery.execution
+    token = f"start.{uuid.uuid4().hex}"
+    _, worker, _, created = await session.run(
+        sql["begin"],
+        sql.fill("lock_worker", worker=delivery.worker),
+        sql.fill("insert_executions", rows=pack_rows([replace(wanted, token=token)])),
+        sql.fill("created_executions", ids=[wanted.id], token=token),
+    )
+    if list(worker.tuples) != [(delivery.epoch, "live")]:
+        return await _refuse(session, Receipt(Verdict.FENCED))
+    if not created.tuples:
+        return await _refuse(session, Receipt(Verdict.EXISTS, wanted.id))
+    for part in parts(delivery.entries):
+        await session.run(sql.fill("insert_entries", rows=pack_entries(part)))
+    await session.run(sql["commit"])
+    return Receipt(Verdict.OK, wanted.id, started=True)
 
 
 async def look_at_post(session: Session, message: Message, most: int, *first: str) -> tuple[Verdict, list[str]]:

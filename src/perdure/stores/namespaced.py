@@ -26,6 +26,7 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartFrom,
     StartWith,
     Wish,
 )
@@ -306,6 +307,9 @@ class NamespacedStore:
             case StartWith():
                 execution = self._execution_in(delivery.execution)
                 delivery = replace(delivery, execution=execution, message=self._message_in(delivery.message))
+            case StartFrom():
+                execution, entries = self._execution_in(delivery.execution), map(self._entry_in, delivery.entries)
+                delivery = replace(delivery, execution=execution, entries=list(entries))
             case Cut():
                 id, entry = self._in(delivery.execution_id), self._entry_in(delivery.entry)
                 delivery = replace(delivery, execution_id=id, entry=entry)

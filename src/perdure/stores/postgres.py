@@ -28,6 +28,7 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartFrom,
     StartWith,
     Wish,
 )
@@ -76,7 +77,7 @@ from perdure.stores.postgres_columns import (
 from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_databases import create_database, grant
 from perdure.stores.postgres_errors import DRIVER_ERRORS, is_elsewhere, sort_commit_error
-from perdure.stores.postgres_messages import post, start
+from perdure.stores.postgres_messages import post, start, start_from
 from perdure.stores.postgres_moves import PostgresMoves
 from perdure.stores.postgres_notify import Listener, Notifier
 from perdure.stores.postgres_outbox import PostgresOutbox
@@ -370,6 +371,8 @@ class PostgresStore(PostgresMoves):
                 receipt = await post(self._pool, delivery)
             case StartWith():
                 receipt = await start(self._pool, delivery)
+            case StartFrom():
+                receipt = await start_from(self._pool, delivery)
             case Wish(id, wish, by, reason):
                 receipt = _receipt(id, await self._pool.value("deliver_wish", id, wish, by, reason))
             case Settle(id):

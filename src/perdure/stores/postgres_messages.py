@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from perdure.deliveries import Post, Receipt, StartWith
+from perdure.deliveries import Post, Receipt, StartFrom, StartWith
 from perdure.records import Execution, Message, Verdict
-from perdure.stores.columns import read_records
+from perdure.stores.columns import parts, read_records
 from perdure.stores.outgoing import is_same_workflow
-from perdure.stores.postgres_columns import pack_records
+from perdure.stores.postgres_columns import pack_entries, pack_records
 from perdure.stores.postgres_sessions import Pool
 
 UNSEEN = 1000
@@ -64,3 +64,18 @@ async def start(pool: Pool, delivery: StartWith) -> Receipt:
                 return Receipt(Verdict.EXISTS, wanted.id)
         verdict = await post_within(pool, connection, Post(delivery.message, delivery.most))
         return Receipt(verdict, wanted.id, started=started)
+
+
+async def start_from(pool: Pool, delivery: StartFrom) -> Receipt:
+    """See `perdure.store.Store.deliver`."""
+    sql, wanted = pool.sql, delivery.execution
+    async with pool.connection() as connection, connection.transaction():
+        worker = await connection.fetchrow(sql["lock_worker"], delivery.worker)
+        if worker is None or tuple(worker) != (delivery.epoch, "live"):
+            return Receipt(Verdict.FENCED)
+        if not await connection.fetch(sql["outbox_starts"], pack_records([wanted])):
+            return Receipt(Verdict.EXISTS, wanted.id)
+        for part in parts(delivery.entries):
+            values = pack_entries(part, f"start.{wanted.id}")
+            await connection.fetch(sql["commit_entries"], delivery.worker, delivery.epoch, *values)
+    return Receipt(Verdict.OK, wanted.id, started=True)

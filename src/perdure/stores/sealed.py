@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure.codec import REFUSED, checksum
-from perdure.deliveries import Answer, Cut, Decide, Delivery, Post, Receipt, StartWith
+from perdure.deliveries import Answer, Cut, Decide, Delivery, Post, Receipt, StartFrom, StartWith
 from perdure.errors import DecodeError
 from perdure.records import (
     Batch,
@@ -198,6 +198,12 @@ class SealedStore:
             case StartWith():
                 execution = self._sealed_execution(delivery.execution)
                 delivery = replace(delivery, execution=execution, message=self._sealed_message(delivery.message))
+            case StartFrom():
+                execution, entries = (
+                    self._sealed_execution(delivery.execution),
+                    map(self._sealed_entry, delivery.entries),
+                )
+                delivery = replace(delivery, execution=execution, entries=list(entries))
             case Decide():
                 return await self._take_part(delivery, now)
             case Cut():

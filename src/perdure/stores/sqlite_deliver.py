@@ -18,6 +18,7 @@ from perdure.deliveries import (
     Resume,
     Rewind,
     Settle,
+    StartFrom,
     StartWith,
     Wish,
     goes_back,
@@ -26,7 +27,7 @@ from perdure.deliveries import (
 from perdure.records import ENDED, Execution, Message, Request, Status, Verdict, is_legal
 from perdure.stores.outgoing import is_same_workflow
 from perdure.stores.sqlite_database import Database
-from perdure.stores.sqlite_rows import entry_row, read_records, record_row, to_json
+from perdure.stores.sqlite_rows import entry_row, entry_rows, read_records, record_row, to_json
 from perdure.stores.timestamps import to_text, to_text_or_null
 
 # The decisions are found by their requests.
@@ -66,6 +67,8 @@ def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
             return _post(database, delivery.message, delivery.most, to_text(now))
         case StartWith():
             return _start(database, delivery, to_text(now))
+        case StartFrom():
+            return _start_from(database, delivery)
         case Wish() | Settle() | Resume():
             return _direct(database, delivery, to_text(now))
         case Cut():
@@ -138,6 +141,16 @@ def _start(database: Database, delivery: StartWith, now: str) -> Receipt:
         if not is_same_workflow(wanted, there):
             return Receipt(Verdict.EXISTS, wanted.id)
     return replace(_post(database, delivery.message, delivery.most, now), started=started)
+
+
+def _start_from(database: Database, delivery: StartFrom) -> Receipt:
+    if not database.value("worker_stands", (delivery.worker, delivery.epoch)):
+        return Receipt(Verdict.FENCED)
+    id = delivery.execution.id
+    if not database.run("insert_execution", record_row(delivery.execution)).rowcount:
+        return Receipt(Verdict.EXISTS, id)
+    database.run_many("insert_entry", entry_rows(delivery.entries))
+    return Receipt(Verdict.OK, id, started=True)
 
 
 def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> Receipt:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-from perdure.deliveries import Receipt, StartWith
+from perdure.deliveries import Receipt, StartFrom, StartWith
 from perdure.records import ENDED, Status, Verdict
 from perdure.store import Store
 from perdure.testing.checks.scene import HOUR, Scene, equal, true
@@ -33,6 +33,29 @@ async def a_start_brings_its_message_and_is_claimed_with_it(store: Store) -> Non
     equal((claimed.id, claimed.status, claimed.fence, claimed.nudges), (scene.id(), Status.RUNNING, 1, 1))
     box = (await store.inbox([scene.id()]))[scene.id()]
     equal((box.nudges, [(m.id, m.name, m.value) for m in box.messages]), (1, [(scene.id("m"), "news", '"hello"')]))
+
+
+async def a_start_from_a_journal_brings_both_or_nothing(store: Store) -> None:
+    scene = await Scene.begin(store)
+    worker = scene.worker
+
+    def start(suffix: str = "x", **fields: Any) -> StartFrom:
+        entries = [scene.entry(suffix, seq, output='"7"' * 300_000) for seq in (1, 2, 3)]
+        return StartFrom(worker.id, worker.epoch, scene.execution(suffix, fence=1, **fields), entries)
+
+    equal(await store.deliver(start(), scene.now), Receipt(Verdict.OK, scene.id(), started=True))
+    row, journal = await scene.row(), await store.history(scene.id())
+    equal((row.status, row.fence, row.owner), (Status.PENDING, 1, None))
+    equal([(entry.seq, len(entry.output or "")) for entry in journal], [(1, 900_000), (2, 900_000), (3, 900_000)])
+    equal(await store.deliver(start(input='{"other":1}'), scene.now), Receipt(Verdict.EXISTS, scene.id()))
+    equal((await scene.row(), await store.history(scene.id())), (row, journal))
+    await scene.create(scene.execution("plain"))
+    before = await scene.row("plain")
+    equal(await store.deliver(start("plain"), scene.now), Receipt(Verdict.EXISTS, scene.id("plain")))
+    equal((await scene.row("plain"), await store.history(scene.id("plain"))), (before, []))
+    await scene.die()
+    equal((await store.deliver(start("late"), scene.now)).verdict, Verdict.FENCED)
+    equal((await store.get([scene.id("late")]), await store.history(scene.id("late"))), ({}, []))
 
 
 async def a_delayed_start_stays_delayed_though_it_has_a_message(store: Store) -> None:
