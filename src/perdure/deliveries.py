@@ -85,7 +85,7 @@ class StartFrom:
 class Wish:
     """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest.
 
-    OWNED: it is being rolled back, and nothing was changed.
+    OWNED: it is being rolled back, and nothing was changed. Of several wishes to cancel the first says who, and why.
     """
 
     execution_id: str

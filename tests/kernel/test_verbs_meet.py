@@ -98,8 +98,8 @@ async def asks_meanwhile() -> list[Any]:
 FLOWS = [makes_and_asks, asks_meanwhile]
 
 
-async def asks(engine: Engine) -> Handle[Any]:
-    handle = await engine.start(makes_and_asks.options(execution_id="x"))
+async def asks(engine: Engine, id: str = "x") -> Handle[Any]:
+    handle = await engine.start(makes_and_asks.options(execution_id=id))
     assert isinstance(await handle.outcome(), Waiting)
     return handle
 
@@ -138,6 +138,19 @@ async def test_who_was_carried_out_is_who_cancelled_whatever_was_wished_since(pl
         await engine.store.deliver(Wish("x", "pause", None, "lunch"), engine.clock.now())
         assert await cancelling == Cancelled("ana", "no more")
         assert await handle.outcome() == Cancelled("ana", "no more")
+
+
+async def test_the_first_of_two_who_cancel_is_who_did_it(place: Any) -> None:
+    async with Engine(place, workflows=FLOWS) as engine:
+        handle = await engine.start(asks_meanwhile.options(execution_id="x"))
+        await GATE["entered"].wait()
+        for by in ("ana", None):
+            await engine.store.deliver(Wish("x", "cancel", by, by and "no more"), engine.clock.now())
+        assert await handle.outcome() == Cancelled("ana", "no more")
+        waiting = await asks(engine, "y")
+        for by in ("ana", None):
+            await engine.store.deliver(Wish("y", "cancel", by, by and "no more"), engine.clock.now())
+        assert await waiting.cancel(by="bo") == Cancelled("ana", "no more")
 
 
 # A rollback that waits for a person -----------------------------------------------------------------------------

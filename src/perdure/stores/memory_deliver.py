@@ -124,7 +124,8 @@ class MemoryDeliveries(MemoryMoves):
             case Wish():
                 if row.status is Status.ROLLING_BACK:
                     return Receipt(Verdict.OWNED, row.id)
-                row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
+                if (row.wish, delivery.wish) != ("cancel", "cancel"):
+                    row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
                 self._nudge(row, now)
             case Settle():
                 owned = row.owner is not None and not self._is_dead(row.owner)

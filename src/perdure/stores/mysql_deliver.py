@@ -226,7 +226,8 @@ async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
         if standing.status is Status.ROLLING_BACK:
             return await _refuse(session, Receipt(Verdict.OWNED, id))
         wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
-        await session.run(wish, _nudge(sql, id), sql["commit"])
+        said = [] if (standing.wish, delivery.wish) == ("cancel", "cancel") else [wish]
+        await session.run(*said, _nudge(sql, id), sql["commit"])
         return Receipt(Verdict.OK, id)
     if standing.status not in (Status.PAUSED, Status.BLOCKED):
         return await _refuse(session, Receipt(Verdict.OWNED, id))

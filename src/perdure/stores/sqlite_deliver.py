@@ -166,7 +166,8 @@ def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> R
             if standing.status is Status.ROLLING_BACK:
                 return Receipt(Verdict.OWNED, id)
             wish = {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason}
-            database.run("wish", wish)
+            if (standing.wish, delivery.wish) != ("cancel", "cancel"):
+                database.run("wish", wish)
             database.run("nudge", here)
         case Settle():
             return Receipt(_settle(database, standing, here), id)

@@ -236,8 +236,8 @@ with execution as materialized (
 ), wished as (
     update workflow_executions w
     set wish = $2,
-        wish_by = $3,
-        wish_reason = $4,
+        wish_by = case when w.wish = 'cancel' and $2 = 'cancel' then w.wish_by else $3 end,
+        wish_reason = case when w.wish = 'cancel' and $2 = 'cancel' then w.wish_reason else $4 end,
         nudges = w.nudges + 1,
         status = case when w.status = 'waiting' then 'pending' else w.status end,
         wake_at = case when w.status = 'waiting' then null else w.wake_at end,

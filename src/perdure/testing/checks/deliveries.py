@@ -215,6 +215,17 @@ async def a_wish_is_left_for_the_owner(store: Store) -> None:
         equal((box.nudges, box.wish, box.wish_by, box.wish_reason), (1, "cancel", "ana", "no more"))
 
 
+async def the_first_who_wishes_to_cancel_is_who_did_it(store: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.run()
+    for wish, by in (("pause", "cleo"), ("cancel", "ana"), ("cancel", None)):
+        equal((await store.deliver(Wish(scene.id(), wish, by, by), scene.now)).verdict, Verdict.OK)
+    row = await scene.row()
+    equal((row.wish, row.wish_by, row.wish_reason, row.nudges), ("cancel", "ana", "ana", 3))
+    await store.deliver(Wish(scene.id(), "pause", "bo", None), scene.now)
+    equal(((await scene.row()).wish, (await scene.row()).wish_by), ("pause", "bo"))
+
+
 async def settling_a_wish_needs_that_nobody_owns_it(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run()
