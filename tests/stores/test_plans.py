@@ -232,6 +232,9 @@ async def look_at_mariadb(store: MysqlStore) -> None:
                 await check(f"count: {name}", filled(statement, **values, most=3), index_of("mysql", wanted))
         for name, (values, index) in ASKED.items():
             await check(name, MYSQL.fill(name, **values), index)
+        since = mysql_values(Query(since=1)) | {"most": 3}
+        for name, pieces in (("count_by_age", ["where_since"]), ("count_tallied", []), ("kept_tallies", [])):
+            await check(name, filled(composed(MYSQL.named, name, pieces), **since), "workflow_executions_of_status")
 
 
 # SQLite ---------------------------------------------------------------------------------------------------

@@ -27,13 +27,14 @@ from perdure.records import (
 from perdure.stores.attributes import has_attributes, plain_pairs
 from perdure.stores.columns import read_entries, read_records
 from perdure.stores.conditions import composed, conditions, is_tallied, of_prefix, successor, tallied
-from perdure.stores.counting import ALL, Lead, Row, count_some, count_tallied, leads
+from perdure.stores.counting import AGE, ALL, Lead, Row, count_some, count_tallied, leads
 from perdure.stores.mysql_columns import filled, some, time, time_or_null
 from perdure.stores.mysql_sessions import Pool, Result
 from perdure.stores.mysql_tallies import Tallies
 from perdure.stores.searching import Place, Search, Searcher, places
 
 LARGEST_PAGE = 1000
+SHARE = 2
 _EXACT = {"where_text": "where_plain_text"}
 PROBED = frozenset({"prefix", "ended_before"})
 
@@ -60,6 +61,8 @@ class MysqlReads:
             return Counts(Counter(row["status"] for row in rows if _matches(row, query)))
 
         async def look(lead: Lead, most: int) -> list[Row]:
+            if set(lead.names) <= set(AGE) and not lead.others:
+                return await self._by_age(lead, values, most)
             if not closer:
                 found = await self._asked(lead.name, lead.names, values | {"most": most}, lead.others)
                 return [(status, int(fit), looked) for status, fit, looked in found.tuples]
@@ -70,6 +73,14 @@ class MysqlReads:
             return [("", 0, looked.value), *((status, number, 0) for status, number in fitting.items())]
 
         return await count_some(leads(query, by_attributes=False), at_most, look)
+
+    async def _by_age(self, lead: Lead, values: dict[str, Any], most: int) -> list[Row]:
+        """How many of the newest there are, by an index that has their statuses: rows take long to be looked up."""
+        behind = (await self._asked("behind_newest", lead.names, values | {"steps": most - 1})).tuples
+        end = (from_datetime(behind[0][0]), behind[0][1]) if behind else None
+        names = [*lead.names, *(["where_to_older"] if end else [])]
+        found = await self._asked("count_by_age", names, values | places(None, end, time))
+        return [(status, number, number) for status, number in found.tuples]
 
     async def _kept(self, query: Query, values: dict[str, Any], at_most: int | None) -> Counts | None:
         """What is kept counted, if that is to be believed. Where all may be looked at, it is made so."""
@@ -196,7 +207,7 @@ class MysqlReads:
             found = await self._asked(name, names, values | places(place, None, time) | {"steps": steps - 1})
             return (from_datetime(found.tuples[0][0]), found.tuples[0][1]) if found.tuples else None
 
-        search = await Searcher(many, behind, probed=PROBED).search(query, cursor)
+        search = await Searcher(many, behind, probed=PROBED, share=SHARE).search(query, cursor)
         return search.page(await self._found(query, search, limit + 1), limit)
 
 

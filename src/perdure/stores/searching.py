@@ -44,7 +44,7 @@ class Searcher:
     `many`: whether more than so many meet a condition, by the index that it has. `behind`: the place that is so many
     executions behind another one, under these conditions. `probed`: the conditions that have such an index. `early`: is
     there anything that ended before it was made? None: it cannot be told. `plans`: it finds the
-    best index by itself.
+    best index by itself. `share`: a look takes it so much longer, so its pages look at so many times fewer.
     """
 
     many: Callable[[str, int], Awaitable[bool]]
@@ -52,17 +52,19 @@ class Searcher:
     early: Callable[[], Awaitable[bool]] | None = None
     probed: frozenset[str] = field(default=frozenset({"prefix", "ended_before", "attributes"}))
     plans: bool = False
+    share: int = 1
 
     async def search(self, query: Query, cursor: str | None) -> Search:
         """How to find the page behind a cursor."""
         order = "oldest" if query.order == "oldest" else "newest"
+        most = max(1, LOOKED_AT // self.share)
         asked = {
             "prefix": bool(query.id_prefix),
             "ended_before": query.ended_before is not None,
             "attributes": bool(query.attributes),
         }
         wanted = [name for name, is_asked in asked.items() if is_asked]
-        wide = {name for name in wanted if name not in self.probed or await self.many(name, LOOKED_AT)}
+        wide = {name for name in wanted if name not in self.probed or await self.many(name, most)}
         narrow = set(wanted) - wide
         by_end = "ended_before" in narrow and not narrow - {"ended_before"}
         names = conditions(query, implied=not self.plans, wide=wide)
@@ -73,9 +75,7 @@ class Searcher:
             names.append("where_begun_before")
         end = None
         if not narrow and (wide or query.text is not None):
-            end = await self.behind(
-                f"behind_{order}", [name for name in names if name not in _LOOKED], place, LOOKED_AT
-            )
+            end = await self.behind(f"behind_{order}", [name for name in names if name not in _LOOKED], place, most)
         if end is not None:
             names.append("where_to_newer" if order == "oldest" else "where_to_older")
         return Search(page_name(query, by_end=by_end and not self.plans), names, place, end)

@@ -135,6 +135,17 @@ from (
 ) c
 group by c.status;
 
+-- name: count_by_age
+-- How many there are of some time, by status.
+select w.status, count(*)
+from workflow_executions w force index (workflow_executions_of_status)
+where w.status in (
+        'pending', 'running', 'waiting', 'paused', 'completed', 'failed', 'cancelled', 'rolling_back', 'rolled_back',
+        'rollback_failed', 'blocked'
+    )
+    {conditions}
+group by w.status;
+
 -- name: count_executions
 -- How many executions match, by status.
 select w.status, count(*) as number
