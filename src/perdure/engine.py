@@ -449,9 +449,10 @@ class Engine(People):
     async def count(self, query: Query | RowQuery | None = None, *, at_most: int | None = 10_000) -> Counts:
         """How many executions, by status.
 
-        By workflow, version, queue and status it is known at once, however many there are; for other queries they are
-        counted. `at_most`: it looks at no more than so many of them. If there are more, what it gives may be less than
-        there are, and is not `complete`; as text it is "10,000+" then. None: it looks at all, which may take seconds.
+        By workflow, version, queue and status it is known at once, however many there are (in a namespace: not by
+        version); for other queries they are counted. `at_most`: it looks at no more than so many of them. If there are
+        more, what it gives may be less than there are, and is not `complete`; as text it is "10,000+" then. None: it
+        looks at all, which may take seconds.
         ```python
         found = await engine.count(Query(text="refund"))
         exact = found if found.complete else await engine.count(Query(text="refund"), at_most=None)

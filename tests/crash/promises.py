@@ -47,6 +47,7 @@ def broken(lines: Sequence[Line], rows: Rows) -> list[str]:
         *_messages(rows),
         *_children(rows),
         *_ends(lines, rows),
+        *(f"of what has ended, {row} are not counted" for row in rows.miscounted),
     ]
 
 

@@ -57,6 +57,7 @@ def broken(id: str, book: Path, rows: Rows, kills: int) -> Iterator[str]:
         fences = [entry["fence"] for entry in rows.journal(row["id"])]
         if fences != sorted(fences):
             yield f"I9: the fences of {row['id']} decrease: {fences}"
+    yield from (f"of what has ended, {row} are not counted" for row in rows.miscounted)
     order: dict[tuple[str, int], list[int]] = defaultdict(list)
     for action in rows.actions:
         if action["status"] != "completed":

@@ -30,6 +30,12 @@ ALL = (
     "select * from workers order by id",
     "select * from rollback_actions where substr(execution_id, 1, {length}) = '{prefix}'"
     " order by execution_id, generation, seq desc",
+    # What has ended, of all executions, less what is kept counted of it.
+    "select workflow, version, queue, status, sum(number) as number from ("
+    " select workflow, version, queue, status, 1 as number from workflow_executions"
+    " where status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')"
+    " union all select workflow, version, queue, status, -number from execution_tallies"
+    ") c group by workflow, version, queue, status having sum(number) <> 0",
 )
 
 
@@ -43,6 +49,7 @@ class Rows:
     messages: list[Row] = field(default_factory=list)
     workers: list[Row] = field(default_factory=list)
     actions: list[Row] = field(default_factory=list)
+    miscounted: list[Row] = field(default_factory=list)
 
     def of(self, id: str) -> Rows:
         """The part that concerns an execution and those below it."""
@@ -54,6 +61,7 @@ class Rows:
             [row for row in self.messages if row["execution_id"] in mine],
             self.workers,
             [row for row in self.actions if row["execution_id"] in mine],
+            self.miscounted,
         )
 
     def journal(self, id: str) -> list[Row]:

@@ -180,3 +180,26 @@ async def test_a_count_that_may_not_look_at_all_says_so(make_store: MakeStore) -
             assert (found, found.complete) == (wanted, True), query
     finally:
         await store.close()
+
+
+async def test_what_has_ended_is_known_even_where_more_wait_than_may_be_looked_at(make_store: MakeStore) -> None:
+    store = make_store()
+    await store.open()
+    try:
+        scene = await Scene.begin(store)
+        for status, number in ((Status.COMPLETED, 30), (Status.PENDING, 9), (Status.WAITING, 4)):
+            ended_at = 5 if status is Status.COMPLETED else None
+            rows = [
+                scene.execution(f"{status}{n}", created_at=1, ended_at=ended_at, status=status) for n in range(number)
+            ]
+            await scene.create(*rows)
+        found = await store.count(Query(workflow=scene.name), at_most=8)
+        if not found.complete:
+            assert (found["completed"], found.total, found.words) == (30, 38, "38+")
+        assert found.complete is (isinstance(store, MemoryStore) or store.url.startswith("file:"))
+        everything = {"completed": 30, "pending": 9, "waiting": 4}
+        for enough in (13, None):
+            found = await store.count(Query(workflow=scene.name), at_most=enough)
+            assert (found, found.complete) == (everything, True)
+    finally:
+        await store.close()

@@ -40,7 +40,7 @@ async def count_some(
         found = {status: number for status, number, _ in rows if number > 0}
         if sum(looked for *_, looked in rows) <= at_most:
             return Counts(found)
-        best = max(best, _capped(found, at_most), key=lambda counts: counts.total)
+        best = max(best, Counts(_up_to(at_most, found), complete=False), key=lambda counts: counts.total)
     return best
 
 
@@ -72,17 +72,19 @@ def _lead(name: str, group: Sequence[str], asked: Sequence[str], compared: Seque
 
 def count_tallied(rows: Iterable[Row], at_most: int) -> Counts:
     """The count of what is kept counted (nothing of it was looked at), and of what has not ended."""
-    kept = list(rows)
-    found = {status: number for status, number, _ in kept}
-    running = sum(looked for status, _, looked in kept if status == Status.RUNNING)
-    if max(running, sum(looked for *_, looked in kept) - running) <= at_most:
-        return Counts(found)
-    return _capped(found, sum(found.values()) - 1)
+    ended: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    running: dict[str, int] = {}
+    for status, number, looked in rows:
+        (running if status == Status.RUNNING else waiting if looked else ended)[status] = number
+    complete = max(sum(waiting.values()), sum(running.values())) <= at_most
+    return Counts({**ended, **_up_to(at_most, waiting), **_up_to(at_most, running)}, complete)
 
 
-def _capped(found: dict[str, int], at_most: int) -> Counts:
-    """Without the one that was looked at to know that there are more."""
-    if sum(found.values()) > at_most:
-        largest = max(found, key=lambda status: found[status])
-        found[largest] -= 1
-    return Counts({status: number for status, number in found.items() if number > 0}, complete=False)
+def _up_to(at_most: int, found: dict[str, int]) -> dict[str, int]:
+    """Without what was looked at to know that there are more."""
+    above = sum(found.values()) - at_most
+    if above <= 0:
+        return found
+    largest = max(found, key=lambda status: found[status])
+    return {status: left for status, n in found.items() if (left := n - above if status == largest else n) > 0}

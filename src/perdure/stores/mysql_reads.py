@@ -108,7 +108,7 @@ class MysqlReads:
 
     async def tallies(self) -> list[Tally]:
         rows = (await self._pool.ask("kept_tallies")).rows
-        if not all(row["status"] for row in rows):
+        while not all(row["status"] for row in rows):
             rows = (await self._pool.ask("kept_tallies" if await self._tallies.recount() else "tallies")).rows
         return [
             Tally(

@@ -8,7 +8,7 @@ there is a worker whose does not, counts look at the executions; when the last o
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -19,7 +19,7 @@ from perdure.stores.mysql_sessions import Pool, Result, Session, past_deadlocks
 FOLD_EACH = 500
 """Rows, after which they are folded."""
 
-FOLDED = 5000
+FOLDED = 50_000
 """Rows at once, at most."""
 
 RECOUNT_SECONDS = 3600.0
@@ -78,15 +78,17 @@ async def _fold(session: Session) -> None:
     sql = session.sql
     async with session.transaction():
         _, found = await session.run(sql["begin"], sql.fill("foldable", limit=FOLDED))
-        sums: Counter[tuple[str, int, str, str]] = Counter()
-        for _, workflow, version, queue, status, number in found.tuples:
-            sums[workflow, version, queue, status] += number
-        if len(sums) == len(found.tuples):
+        kinds: defaultdict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
+        for id, *kind, number in found.tuples:
+            kinds[tuple(kind)].append((id, number))
+        several = {kind: rows for kind, rows in kinds.items() if len(rows) > 1}
+        if not several:
             await session.roll_back()
             return
-        rows = Rows(f"({','.join(map(literal, kind))},{number})" for kind, number in sorted(sums.items()) if number)
-        adding = [sql.fill("add_folded", rows=rows)] if rows else []
-        await session.run(sql.fill("remove_folded", ids=_ids(found)), *adding, sql["commit"])
+        sums = {kind: sum(number for _, number in rows) for kind, rows in several.items()}
+        rows = Rows(f"({','.join(map(literal, kind))},{number})" for kind, number in sums.items() if number)
+        remove = sql.fill("remove_folded", ids=[id for rows in several.values() for id, _ in rows])
+        await session.run(remove, *([sql.fill("add_folded", rows=rows)] if rows else []), sql["commit"])
 
 
 async def _recount(session: Session) -> bool:
