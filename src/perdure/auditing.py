@@ -91,12 +91,19 @@ def break_in(events: Sequence[AuditEvent], execution_id: str) -> str | None:
 
 
 async def take_part(store: Store, clock: Clock, request_id: str, part: Part) -> Receipt:
-    """Do something with a request, as often as others come between. Raises `NotFoundError`, and what `part` raises."""
+    """Do something with a request, as often as others come between. Raises `NotFoundError`, and what `part` raises.
+
+    An open request is read after the events: whatever has changed it in between has added one that is not known. One
+    that is settled is read before them: they tell how.
+    """
+    found = await store.requests(ids=[request_id], status=None)
     for _ in range(TRIES):
-        found = await store.requests(ids=[request_id], status=None)
         dossiers = await store.dossiers([row.execution_id for row in found])
+        found = await store.requests(ids=[request_id], status=None)
         if not found or found[0].execution_id not in dossiers:
             raise NotFoundError(f"there is no request {request_id} in {store.url}")
+        if found[0].status != "open":
+            dossiers = await store.dossiers([found[0].execution_id])
         delivery = part(found[0], dossiers[found[0].execution_id])
         receipt = await store.deliver(delivery, clock.now())
         if receipt.verdict != Verdict.OWNED:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import Action, Completed, Edit, Engine, MemoryStore, Question, Waiting, approval, workflow
+from perdure import (
+    Action,
+    Completed,
+    Edit,
+    Engine,
+    MemoryStore,
+    NotApproverError,
+    Question,
+    Waiting,
+    approval,
+    workflow,
+)
 from perdure.auditing import break_in
 from perdure.records import AuditEvent, Dossier, Entry, Request
 from perdure.testing import crash_everywhere
@@ -180,3 +192,33 @@ async def test_what_a_fork_has_inherited_is_no_fault_of_its_audit() -> None:
     assert [entry.kind for entry in record.entries if entry.kind == "approval"]
     assert record.requests == []
     assert record.faults() == []
+
+
+class Between(MemoryStore):
+    """Something happens just before the decisions and events of an execution are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between: list[Callable[[], Awaitable[Any]]] = []
+
+    async def dossiers(self, ids: Any, *, snapshots: bool = False) -> dict[str, Dossier]:
+        while self.between:
+            await self.between.pop()()
+        return await super().dossiers(ids, snapshots=snapshots)
+
+
+async def test_who_decides_is_read_together_with_what_has_happened_since() -> None:
+    store = Between()
+    async with Engine(store, workflows=[spends]) as engine:
+        handle = await engine.start(spends.options(execution_id="s"), 100)
+        outcome = await handle.outcome(timeout=30)
+        assert isinstance(outcome, Waiting)
+        id = outcome.requests[0].id
+        store.between.append(lambda: engine.reassign(id, to="eva", by="ana"))
+        with pytest.raises(NotApproverError):
+            await engine.approve(id, by="ana")
+        store.between.append(lambda: engine.reassign(id, to="fay", by="eva"))
+        with pytest.raises(NotApproverError):
+            await engine.claim(id, by="eva")
+        await engine.approve(id, by="fay")
+        assert await handle.result(timeout=30) == "True by fay"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 
-from perdure.deliveries import Settle, StartWith
+from perdure.deliveries import Decide, Delivery, Note, Settle, StartWith
 from perdure.records import ENDED, Batch, Entry, Execution, Status, Verdict
 from perdure.testing.history import Acknowledged, Body, Buried, Claimed, Delivered, Heard, Left, Recorded, Told
 
@@ -176,7 +176,7 @@ class Witness:
         id = event.receipt.execution_id
         if event.receipt.started and isinstance(event.delivery, StartWith):
             self.statuses[event.delivery.execution.id] = Status.PENDING
-        if event.receipt.verdict is not Verdict.OK or id is None:
+        if event.receipt.verdict is not Verdict.OK or id is None or _leaves_open(event.delivery):
             return
         if isinstance(event.delivery, Settle):
             self._moved(id, Status.CANCELLED)
@@ -232,6 +232,11 @@ class Witness:
             said = [e for e in entries if e.kind == "receive" and json.loads(e.output or "null") == event.value]
             if not said:
                 self._broken(f"I1 code went on after {name} with {event.value!r}, which was not recorded")
+
+
+def _leaves_open(delivery: Delivery) -> bool:
+    """Does it change nothing for the owner? Then it is not nudged."""
+    return isinstance(delivery, Note) or (isinstance(delivery, Decide) and delivery.status == "open")
 
 
 def is_outcome(entry: Entry) -> bool:
