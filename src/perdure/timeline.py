@@ -24,10 +24,12 @@ from perdure.approvals import (
     seal,
 )
 from perdure.auditing import break_in
+from perdure.codec import REFUSED
 from perdure.errors import PerdureError
 from perdure.journal import CUT, INHERITED, ROLLBACK, UNDO
 from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Request, Status
 from perdure.rollback import order_of
+from perdure.sealing import PREFIX
 from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
 
 WAITS = ("interrupt", APPROVAL)
@@ -147,18 +149,17 @@ def faults(row: Execution, requests: Sequence[Request], dossier: Dossier, entrie
         found.append(f"the chain of audit events is broken: {broken}")
     inherited = max((entry.seq for entry in entries if entry.key == INHERITED), default=0)
     used = [e for e in entries if e.kind == APPROVAL and e.status == "completed" and e.seq > inherited]
+    readable = not row.input.startswith((PREFIX, REFUSED))  # else it is encrypted, and there are no keys here
     for request in requests:
-        found += _faults_of(request, dossier, used)
-    for entry in used:
+        found += _faults_of(request, dossier, used, readable)
+    for entry in used if readable else ():
         found += _faults_of_use(entry, requests)
     return found
 
 
 def _faults_of_use(entry: Entry, requests: Sequence[Request]) -> Iterator[str]:
     """Is what was used what was decided?"""
-    digest, said = _digest(entry), _object(entry.output)
-    if not said:
-        return  # encrypted, and there are no keys here
+    digest = _digest(entry)
     asked = [each for each in requests if (each.key, each.generation) == (entry.key, entry.generation)]
     if digest is not None and digest not in {request.digest for request in asked}:
         yield f"entry {entry.seq} ({entry.key}) used a decision on something that was never asked"
@@ -166,7 +167,7 @@ def _faults_of_use(entry: Entry, requests: Sequence[Request]) -> Iterator[str]:
         yield f"entry {entry.seq} ({entry.key}) used another decision than was given"
 
 
-def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry]) -> Iterator[str]:
+def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry], readable: bool) -> Iterator[str]:
     by_rule = is_ruled(request) and not any(_is_of(entry, request) for entry in used)
     events = [event for event in dossier.events if event.request_id == request.id]
     if request.kind in SETTLED and request.status in ("decided", "expired") and not by_rule:
@@ -175,7 +176,7 @@ def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry]) -> Ite
             yield f"{request.id} is {request.status}, and no event says by whom: the end of the chain is missing"
         elif request.status == "decided" and last.actor != request.answered_by:
             yield f"{request.id} says it was decided by {request.answered_by}, the chain says {last.actor}"
-    if request.kind != APPROVAL:
+    if request.kind != APPROVAL or not readable:
         return
     try:
         asked, actions = digest_of(request), asked_actions(request)

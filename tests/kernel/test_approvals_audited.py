@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from perdure import (
     Action,
     Completed,
     Edit,
+    Encryption,
     Engine,
     MemoryStore,
     NotApproverError,
@@ -192,6 +194,26 @@ async def test_what_a_fork_has_inherited_is_no_fault_of_its_audit() -> None:
     assert [entry.kind for entry in record.entries if entry.kind == "approval"]
     assert record.requests == []
     assert record.faults() == []
+
+
+@workflow(name="bare")
+async def bare() -> str:
+    return str((await approval("Go?", rules=[lambda question: "approve"])).by)
+
+
+async def test_what_is_encrypted_and_cannot_be_read_here_is_no_fault(tmp_path: Path) -> None:
+    url, codec = f"sqlite:///{tmp_path}/sealed.db", Encryption({"k": os.urandom(32)})
+    async with Engine(url, workflows=[bare, spends], codec=codec) as engine:
+        await engine.run(bare.options(execution_id="bare"))
+        await engine.run(spends.options(execution_id="spends"), 5)
+        for id in ("bare", "spends"):
+            record = await Record.of(engine.store, id)
+            assert record.faults() == []
+            record.requests = [replace(request, answer="nothing") for request in record.requests]
+            assert any("was not given to what it asks" in words for words in record.faults())
+    async with Engine(url, workflows=[], worker=False) as engine:
+        for id in ("bare", "spends"):
+            assert (await Record.of(engine.store, id)).faults() == []
 
 
 class Between(MemoryStore):
