@@ -16,6 +16,7 @@ from perdure import Engine, workflow
 ROUNDS = 5
 STEPS = 3000
 SOME = 1000  # a part of the long execution; raw commits between crowds
+CROWD = 500  # executions at once
 MANY = 20_000  # raw rows between crowds, a thousand in a transaction
 
 
@@ -48,14 +49,14 @@ async def together(
     ones: int,
     thousands: int,
 ) -> None:
-    """500 executions of 10 steps at once, on a database of their own.
+    """500 executions of 10 steps at once, which the worker is told to run at once, on a database of their own.
 
     `wanted` steps a second are promised where the database takes `ones` raw rows a second one by one, `thousands` of
     them a thousand at a time: the first tells how fast the disk is, the second how fast the processors. Both are
     measured here too, round by round; the bound is `wanted` times what this machine is beside that one, by the better.
     """
     raw_ones, raw_thousands, speeds = [], [], []
-    async with Engine(url, build="bench") as engine:
+    async with Engine(url, build="bench", concurrency=CROWD) as engine:
         await engine.run(many, 200)
         for _ in range(ROUNDS + 2):
             raw_ones.append(SOME / await raw_rows(SOME, 1))
@@ -64,14 +65,14 @@ async def together(
     one, thousand = statistics.median(raw_ones), statistics.median(raw_thousands)
     bound = round(wanted * max(one / ones, thousand / thousands))
     promise = f"{wanted:,} where raw rows go {ones:,} or {thousands:,} a second"
-    report.line(f"{name}: 500 executions of 10 steps, {promise}", statistics.median(speeds), "steps/s", least=bound)
+    report.line(f"{name}: 500 executions of 10 steps, concurrency=500, {promise}", statistics.median(speeds), "steps/s", least=bound)
     report.line(f"{name}: the same, best round", max(speeds), "steps/s")
     report.line(f"{name}: raw rows here, one by one", one, "a second")
     report.line(f"{name}: raw rows here, a thousand at a time", thousand, "a second")
 
 
 async def crowd(engine: Engine) -> None:
-    await asyncio.gather(*[engine.run(many, 10) for _ in range(500)])
+    await asyncio.gather(*[engine.run(many, 10) for _ in range(CROWD)])
 
 
 async def long_one(report: Report, url: str) -> None:
