@@ -65,7 +65,12 @@ async def together(
     one, thousand = statistics.median(raw_ones), statistics.median(raw_thousands)
     bound = round(wanted * max(one / ones, thousand / thousands))
     promise = f"{wanted:,} where raw rows go {ones:,} or {thousands:,} a second"
-    report.line(f"{name}: 500 executions of 10 steps, concurrency=500, {promise}", statistics.median(speeds), "steps/s", least=bound)
+    report.line(
+        f"{name}: 500 executions of 10 steps, concurrency=500, {promise}",
+        statistics.median(speeds),
+        "steps/s",
+        least=bound,
+    )
     report.line(f"{name}: the same, best round", max(speeds), "steps/s")
     report.line(f"{name}: raw rows here, one by one", one, "a second")
     report.line(f"{name}: raw rows here, a thousand at a time", thousand, "a second")

@@ -24,6 +24,9 @@ from perdure.secrets import allowing_secrets
 if TYPE_CHECKING:
     from perdure.executor import Run
 
+SOON = 0.02
+"""Seconds between two looks whether a late lease is renewed."""
+
 FATAL = (KeyboardInterrupt, SystemExit)
 """What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""
 
@@ -59,9 +62,11 @@ def start(run: Run, call: Call) -> None:
             args, kwargs = call.args, _NO_KWARGS
         else:
             args, kwargs = spec.arguments.unbind(call.input)
-        if spec.resources:
-            if spec.options.transactional:
-                return run.transact(call, args, kwargs)
+        if spec.resources and spec.options.transactional:
+            return run.transact(call, args, kwargs)
+        if run.worker.is_late():
+            coroutine = in_time(run, call, args, kwargs)
+        elif spec.resources:
             coroutine = filled(run, call, args, kwargs)
         else:
             coroutine = spec.function(*args, **kwargs) if spec.is_async else in_thread(run, call, args, kwargs)
@@ -86,6 +91,13 @@ async def filled(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[st
     if spec.is_async:
         return await spec.function(*args, **kwargs, **found)
     return await in_thread(run, call, args, {**kwargs, **found})
+
+
+async def in_time(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run a body once the lease is renewed. If it is not, this is dropped before the body enters."""
+    while run.worker.is_late():
+        await asyncio.sleep(SOON)
+    return await filled(run, call, args, kwargs)
 
 
 def _launch(run: Run, call: Call, coroutine: Any, done: Any) -> None:

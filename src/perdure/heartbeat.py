@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 
 from perdure.errors import PerdureError
 from perdure.store import Store
@@ -33,7 +34,8 @@ class Heartbeat:
 
     The lease is not renewed while the loop is silent too long.
 
-    `beaten`, `dead` and `seen` (there may be new suspects) are called on the event loop that made this.
+    `beaten`, `dead` and `seen` (there may be new suspects) are called on the event loop that made this. `since`: when the
+    worker was about to register (`time.monotonic`).
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Heartbeat:
         epoch: int,
         lease: float,
         *,
+        since: float,
         beaten: Callable[[int], None],
         dead: Callable[[], None],
         seen: Callable[[], None],
@@ -51,6 +54,7 @@ class Heartbeat:
         self._worker = worker
         self._epoch = epoch
         self._lease = lease
+        self._lasts_until = since + lease
         self._beaten = beaten
         self._dead = dead
         self._seen_deaths = seen
@@ -88,6 +92,10 @@ class Heartbeat:
         self.quit()
         if self._thread.ident is not None:
             self._thread.join(timeout=self._lease)
+
+    def is_late(self) -> bool:
+        """Has the lease run out, for all that is known here? Then others may go on with what this worker ran."""
+        return monotonic() > self._lasts_until
 
     def loop_is_alive(self) -> None:
         """Called on the event loop, which runs."""
@@ -132,6 +140,7 @@ class Heartbeat:
                 if self._unanswered == BEATS * SILENT_LEASES + 1:
                     self._report_silence()
                 continue
+            asked = monotonic()
             try:
                 alive, now = await self._store.heartbeat(self._worker, self._epoch, self._lease)
             except PerdureError as error:
@@ -142,6 +151,7 @@ class Heartbeat:
                 continue
             if not alive:
                 return self._tell(self._dead)
+            self._lasts_until = asked + self._lease
             self._tell(lambda now=now: self._beaten(now))  # type: ignore[misc]
         return None
 

@@ -274,7 +274,9 @@ class _Rollback:
     async def _attempt(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run, spec = self.run, call.spec
         call.owner = asyncio.current_task()
-        if spec.resources:
+        if run.worker.is_late():
+            coroutine = bodies.in_time(run, call, args, kwargs)
+        elif spec.resources:
             coroutine = bodies.filled(run, call, args, kwargs)
         elif spec.is_async:
             coroutine = spec.function(*args, **kwargs)

@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 from perdure import endings, waits
@@ -151,6 +152,7 @@ class Worker:
             workflows=json.dumps(sorted(self.workflows)),
             queues=json.dumps(self.queues),
         )
+        since = monotonic()
         self.record = await self.store.register(record, self.lease)
         self.committer.belong_to(self.record.id, self.record.epoch)
         self.registered = True
@@ -165,6 +167,7 @@ class Worker:
                 self.record.id,
                 self.record.epoch,
                 self.lease,
+                since=since,
                 beaten=self.clock.sync if not self.store.inline else _nobody,
                 dead=functools.partial(self._declared_dead, self.record.id),
                 seen=self._look,
@@ -238,6 +241,10 @@ class Worker:
     def is_going_down(self) -> bool:
         """Is this worker leaving, or its event loop being shut down?"""
         return self.draining or self._poller is None or self._poller.done() or self._poller.cancelling() > 0
+
+    def is_late(self) -> bool:
+        """May others have taken over what runs here, this process having been stopped or cut off?"""
+        return self.heartbeat is not None and self.heartbeat.is_late()
 
     def _declared_dead(self, worker: int) -> None:
         if worker == self.record.id:
@@ -337,14 +344,9 @@ class Worker:
 
     def free(self) -> int:
         """How many more executions may run here now."""
-        if self.draining or not self.registered or self.claims.is_alone() or self._stands_by():
+        if self.draining or not self.registered or self.claims.is_alone() or getattr(self.store, "standing_by", False):
             return 0
         return self.concurrency - len(self.runs) - len(self.creating) - len(self.claims.loading)
-
-    def _stands_by(self) -> bool:
-        """Does another process run what is in this store? (One at a time does, in a folder of files.)"""
-        stands_by: bool = getattr(self.store, "standing_by", False)
-        return stands_by
 
     def create(self, execution: Execution, created: Created) -> None:
         """Have a new execution recorded; with a free slot it is this worker's at once, and begins when durable."""
@@ -394,8 +396,7 @@ class Worker:
     ) -> None:
         if self.draining and self.fatal is None and not self.registered:
             return
-        run = Run(self, execution, workflow)
-        self.runs[execution.id] = run
+        run = self.runs[execution.id] = Run(self, execution, workflow)
         if self.listeners:
             self.tell(EXECUTION_BEGAN, execution)
         try:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from perdure import Engine, current, step, workflow
 from perdure.heartbeat import BEATS, SILENT_LEASES, Heartbeat
 from perdure.records import WorkerRecord
 from perdure.stores.memory import MemoryStore
+from perdure.stores.sqlite import SqliteStore
+from perdure.worker import Worker
 
 LEASE = 0.03
 
@@ -25,9 +30,9 @@ class Counting(MemoryStore):
 
 async def beating(store: Counting) -> Heartbeat:
     worker = await store.register(WorkerRecord(0), 60.0)
-    heart = Heartbeat(
-        store, worker.id, worker.epoch, LEASE, beaten=lambda now: None, dead=lambda: None, seen=lambda: None
-    )
+    nothing: Any = lambda *told: None  # noqa: E731
+    since = time.monotonic()
+    heart = Heartbeat(store, worker.id, worker.epoch, LEASE, since=since, beaten=nothing, dead=nothing, seen=nothing)
     heart.start()
     return heart
 
@@ -67,3 +72,51 @@ async def test_a_loop_that_hangs_is_reported_once_and_beats_again_when_it_runs_a
     heart.stop()
     assert len(reports()) == 1
     assert "in hang" in reports()[0]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain", "once"])
+@pytest.mark.parametrize("overtaken", [False, True], ids=["renewed", "overtaken"])
+async def test_no_body_enters_while_the_lease_may_be_over(tmp_path: Path, kind: str, overtaken: bool) -> None:
+    entered: list[tuple[bool, int]] = []
+
+    @step
+    async def freeze() -> None:
+        heart()._lasts_until = 0.0  # as if the process had been stopped for so long
+
+    @step(name="body", once=kind == "once", verify=(lambda: None) if kind == "once" else None)
+    async def body() -> None:
+        entered.append((heart().is_late(), current().fence))
+
+    @step(name="body")
+    def plain() -> None:
+        entered.append((heart().is_late(), current().fence))
+
+    @workflow
+    async def two_steps() -> None:
+        await freeze()
+        await (plain.aio() if kind == "plain" else body())
+
+    store = SqliteStore(tmp_path / "late.db")
+    async with Engine(store, workflows=[two_steps], lease=3600.0) as engine:
+
+        def worker() -> Worker:
+            assert engine.worker is not None
+            return engine.worker
+
+        def heart() -> Heartbeat:
+            found = worker().heartbeat
+            assert found is not None
+            return found
+
+        handle = await engine.start(two_steps)
+        while not entered and not [run for run in worker().runs.values() if run.working and heart().is_late()]:
+            await asyncio.sleep(0)
+        assert entered == []
+        if overtaken:
+            mine = worker().record.id
+            assert await store.declare_dead(mine, anyway=True)
+            worker()._declared_dead(mine)
+        else:
+            heart()._lasts_until = time.monotonic() + 3600.0
+        await handle.result()
+    assert entered == [(False, 2 if overtaken else 1)]
