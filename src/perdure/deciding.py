@@ -248,6 +248,8 @@ async def claim(store: Store, clock: Clock, request_id: str, who: User) -> Reque
 
 async def reassign(store: Store, clock: Clock, request_id: str, to: str, who: User | None) -> Request:
     """Hand a request on: `to` looks after it, and decides in the place of whoever hands it on."""
+    if not to.startswith(ROLE):
+        _check_person(User(to))
 
     def part(request: Request, dossier: Dossier) -> Decide:
         _check_open(request)
@@ -263,9 +265,28 @@ async def reassign(store: Store, clock: Clock, request_id: str, to: str, who: Us
                 if who is not None and who.id != to:
                     stage.without.append(who.id)
                 policy = made.text()
+            _check_successor(request, made.excluded, stage, state, dossier, to)
         return _noted(request, dossier, clock, "reassigned", who, assignee=to, policy=policy, details={"to": to})
 
     return await take_part(store, clock, request_id, part)
+
+
+def _check_successor(
+    request: Request, excluded: str | None, stage: StageRow, state: State, dossier: Dossier, to: str
+) -> None:
+    """Raises `NotApproverError` where the stage could never be decided by whom it is handed to."""
+    decided = any(row.request_id == request.id and row.decided_by == to for row in dossier.decisions)
+    able = {*stage.approvers, *state.voices}
+    plain = stage.approvers and not any(name.startswith(ROLE) for name in stage.approvers)
+    if to == excluded:
+        words = f"{to} has asked for it"
+    elif decided and to not in state.voices:
+        words = f"{to} has decided an earlier stage"
+    elif plain and len(able) < stage.quorum:
+        words = f"{to} decides it already, and a quorum of {stage.quorum} needs others too"
+    else:
+        return
+    raise NotApproverError(f"{request.id}: {words}; nothing was changed", execution_id=request.execution_id)
 
 
 def _check_open(request: Request) -> None:

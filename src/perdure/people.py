@@ -128,7 +128,10 @@ class People:
         return await self._seen(await deciding.claim(self.store, self.clock, request_id, who))
 
     async def reassign(self, request_id: str, *, to: str | User, by: str | User | None = None) -> OpenRequest:
-        """Hand a request on: `to` looks after it, and is an approver in the place of `by`, who must be one."""
+        """Hand a request on: `to` looks after it, and is an approver in the place of `by`, who must be one.
+
+        Raises `NotApproverError`, also where `to` could never decide it: has asked for it, or decided an earlier stage.
+        """
         self._check_here(request_id)
         who, name = await self._who(by), to.id if isinstance(to, User) else to
         return await self._seen(await deciding.reassign(self.store, self.clock, request_id, name, who))

@@ -17,6 +17,7 @@ from perdure import (
     PerdureError,
     Question,
     Stage,
+    User,
     Waiting,
     approval,
     step,
@@ -195,6 +196,45 @@ async def test_where_it_is_not_known_who_asked_only_people_with_names_decide_and
         assert "who started it is not known" in warned
         await engine.approve(request.id, by="bob")
         assert await handle.result(timeout=30) == "True by bob"
+
+
+@pytest.mark.parametrize("to", ["", "expiry", "rule:small", "ana"])
+async def test_it_is_handed_on_to_nobody_who_can_never_decide_it(to: str) -> None:
+    flow = kept_out(approvers=["bob"])
+    async with Engine(MemoryStore(), workflows=[flow]) as engine:
+        handle = await engine.start(flow.options(by="ana"))
+        request = await asked(handle)
+        with pytest.raises(NotApproverError, match="nothing was changed"):
+            await engine.reassign(request.id, to=to, by="bob")
+        await engine.reassign(request.id, to="role:boss", by="bob")
+        await engine.approve(request.id, by=User("eva", roles=["boss"]))
+        assert await handle.result(timeout=30) == "True by eva"
+
+
+async def test_a_quorum_is_not_handed_on_to_one_person() -> None:
+    flow = kept_out(approvers=["bob", "cid"], quorum=2)
+    async with Engine(MemoryStore(), workflows=[flow]) as engine:
+        handle = await engine.start(flow.options(by="ana"))
+        request = await asked(handle)
+        with pytest.raises(NotApproverError, match="a quorum of 2 needs others too"):
+            await engine.reassign(request.id, to="cid", by="bob")
+        await engine.approve(request.id, by="bob")
+        await engine.reassign(request.id, to="dan", by="cid")
+        await engine.approve(request.id, by="dan")
+        assert await handle.result(timeout=30) == "True by dan"
+
+
+async def test_who_has_decided_an_earlier_stage_is_not_handed_the_next_one() -> None:
+    flow = kept_out(stages=[["bob"], ["cid"]])
+    async with Engine(MemoryStore(), workflows=[flow]) as engine:
+        handle = await engine.start(flow.options(by="ana"))
+        request = await asked(handle)
+        await engine.approve(request.id, by="bob")
+        with pytest.raises(NotApproverError, match="bob has decided an earlier stage"):
+            await engine.reassign(request.id, to="bob", by="cid")
+        await engine.reassign(request.id, to="dan", by="cid")
+        await engine.approve(request.id, by="dan")
+        assert await handle.result(timeout=30) == "True by dan"
 
 
 # The inbox ------------------------------------------------------------------------------------------------

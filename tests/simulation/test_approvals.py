@@ -13,7 +13,7 @@ from perdure import approving, asking, auditing, deciding, votes, waits
 from perdure.deliveries import Decide, Receipt
 from perdure.stores.memory import MemoryStore
 from perdure.votes import State, Vote
-from tests.simulation.approvals import run
+from tests.simulation.approvals import WORLD, run
 
 FIRST, _, LAST = os.environ.get("PERDURE_SEEDS", "0:80").rpartition(":")
 SEEDS = range(int(FIRST or 0), int(LAST))
@@ -28,6 +28,13 @@ def test_nothing_is_broken(first: int) -> None:
     for seed in range(first, min(first + AT_ONCE, SEEDS.stop)):
         broken += [f"seed {seed}: {line}" for line in run(seed)]
     assert not broken, "\n".join(broken)
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    run(3)
+    first = list(WORLD.seen), WORLD.history.digest()
+    run(3)
+    assert (WORLD.seen, WORLD.history.digest()) == first
 
 
 def seen(mark: str, store: type[MemoryStore] = MemoryStore) -> bool:
