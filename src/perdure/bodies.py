@@ -95,7 +95,7 @@ async def filled(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[st
 
 async def in_time(run: Run, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run a body once the lease is renewed. If it is not, this is dropped before the body enters."""
-    while run.worker.is_late():
+    while run.worker.is_late():  # noqa: ASYNC110 (the heart beats in another thread)
         await asyncio.sleep(SOON)
     return await filled(run, call, args, kwargs)
 

@@ -34,8 +34,8 @@ class Heartbeat:
 
     The lease is not renewed while the loop is silent too long.
 
-    `beaten`, `dead` and `seen` (there may be new suspects) are called on the event loop that made this. `since`: when the
-    worker was about to register (`time.monotonic`).
+    `beaten`, `dead` and `seen` (there may be new suspects) are called on the event loop that made this. `since`: when
+    the worker was about to register (`time.monotonic`).
     """
 
     def __init__(
