@@ -12,7 +12,7 @@ from perdure import deciding
 from perdure.codec import REFUSED, checksum, encode_error
 from perdure.deliveries import Expiry, Receipt
 from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, NotFoundError, PerdureError
-from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord
+from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord, listed
 from perdure.wishes import cancel
 
 if TYPE_CHECKING:
@@ -118,13 +118,13 @@ def end_children(worker: Worker, run: Run, then: Callable[[], None]) -> None:
 def find_fitting_build(worker: Worker, run: Run, error: PerdureError, block: Callable[[], None]) -> None:
     """The code here does not fit: does a live worker of another build know the workflow, and has not tried yet?"""
     execution = run.execution
-    refused = {worker.build, *json.loads(execution.refused or "[]")}
+    refused = {worker.build, *(name for name in listed(execution.refused) if isinstance(name, str))}
 
     def found(workers: list[WorkerRecord] | None, trouble: BaseException | None) -> None:
         if run.abandoned:
             return
         known = [execution.workflow, execution.version]
-        others = {w.build for w in workers or () if w.state == "live" and known in json.loads(w.workflows)}
+        others = {w.build for w in workers or () if w.state == "live" and known in listed(w.workflows)}
         if worker.build and others - refused:
             logger.warning(
                 "%s does not fit the code of this build, %s; left to another: %s", run.id, worker.build, error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from perdure import alarms, beginnings, bodies, budgets, endings, errands, streams, transactional, waits
 from perdure.capturing import Album, picture
 from perdure.codec import checksum, decode_error, encode_error
-from perdure.errors import LeaseLostError, PerdureError
+from perdure.errors import DecodeError, LeaseLostError, PerdureError
 from perdure.journal import ATTEMPT, CHECKPOINT, INTENT, RECEIVE, RESTART, ROLLBACK, Journal, forget_failures
 from perdure.loop import Timer
 from perdure.nested import nested
@@ -428,13 +428,14 @@ class Run:
 
     def broken(self, error: Exception) -> None:
         """Something in Perdure itself failed for this execution: it alone is blocked, no other one suffers."""
-        logger.error("%s: a defect of Perdure", self.id, exc_info=error)
+        if not isinstance(error, DecodeError):
+            logger.error("%s: a defect of Perdure", self.id, exc_info=error)
+            words = f"Perdure failed at this execution: {type(error).__name__}: {error}"
+            error = PerdureError(words, execution_id=self.id)
         try:
             if not hasattr(self, "sequencer"):
                 beginnings.make(self, None, {})
-            self.block(
-                PerdureError(f"Perdure failed at this execution: {type(error).__name__}: {error}", execution_id=self.id)
-            )
+            self.block(error)
         except Exception:
             logger.exception("%s: it could not even be blocked", self.id)
             self.abandon()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from perdure.errors import AlreadyExistsError, PerdureError
-from perdure.records import Parcel, Plain, Query, Status, Verdict, WorkerRecord
+from perdure.errors import AlreadyExistsError, DecodeError, PerdureError
+from perdure.records import Parcel, Plain, Query, Status, Verdict, WorkerRecord, listed
 from perdure.store import Movable
 from perdure.stores.parcels import OF_EXECUTIONS
 
@@ -83,7 +83,7 @@ class Move:
         for worker in await self._source.suspects(0):
             await self._source.declare_dead(worker)
         live = [row for row in await self._source.workers() if row.state == "live"]
-        runners = [row for row in live if json.loads(row.workflows)]
+        runners = [row for row in live if listed(row.workflows)]
         for row in live if not runners else ():
             await self._source.declare_dead(row.id, anyway=True)
         return runners
@@ -163,7 +163,8 @@ async def number(store: Movable) -> int:
 
 
 def _count(value: Plain) -> int:
-    assert isinstance(value, int)
+    if not isinstance(value, int):
+        raise DecodeError(f"a row of an execution is damaged: {value!r:.100} is no number")
     return value
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Status(StrEnum):
@@ -431,6 +432,15 @@ class Page:
 
     items: list[Execution]
     cursor: str | None
+
+
+def listed(text: str | None) -> list[Any]:
+    """The items of a column that holds a JSON list; none if it holds something else."""
+    try:
+        found = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 # Somebody's own transactions ------------------------------------------------------------------------------

@@ -57,8 +57,11 @@ def failed_last(entries: Sequence[Entry], error: str | None) -> Entry | None:
 def _face(error: str | None) -> tuple[str, str] | None:
     if error is None:
         return None
-    tree = json.loads(error)
-    return tree.get("type", ""), tree.get("message", "")
+    try:
+        tree = json.loads(error)
+        return str(tree.get("type", "")), str(tree.get("message", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _cut(row: Execution, entries: Sequence[Entry], failed: Entry | None, by: str | None, build: str, now: int) -> Cut:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from perdure.errors import PerdureError
+from perdure.errors import DecodeError, PerdureError
 from perdure.journal import CHECKPOINT, CUT, INHERITED, INTENT, ROLLBACK, UNDO, enclosing, is_outcome, live, name_of
 from perdure.records import Entry, Inbox
 
@@ -57,7 +57,7 @@ def order_of(text: str | None) -> Order | None:
         return None
     try:
         return msgspec.json.decode(text, type=Order)
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
@@ -92,7 +92,12 @@ def means_of(entry: Entry | None) -> Means | None:
     """What an intent says; None if it is of a step that nothing undoes."""
     if entry is None or entry.kind != INTENT or not (entry.output or "").startswith("{"):
         return None
-    return msgspec.json.decode(entry.output or "{}", type=Means)
+    try:
+        return msgspec.json.decode(entry.output or "{}", type=Means)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DecodeError(
+            f"the intent of {entry.key} is damaged: {error}", execution_id=entry.execution_id, key=entry.key
+        ) from error
 
 
 @dataclass(slots=True, frozen=True)

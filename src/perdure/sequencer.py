@@ -439,6 +439,8 @@ class Sequencer:
         if self.closing:
             return None
         self.closing = True
+        if not hasattr(self, "main"):  # it never began
+            return None
         tasks = [self.main, *self.loop.tasks.values()]
         refused: list[WorkflowTask] = []
         outer = events._get_running_loop()

@@ -250,6 +250,8 @@ def decision_text(request: Request, actions: Sequence[Asked], state: State, at: 
     assert state.last is not None
     settled: dict[str, Any] = {}
     for action in actions:
+        if action.id not in state.verdict:
+            raise DecodeError(f"the decisions on {request.id} are damaged: none is on {action.id}")
         text = state.verdict[action.id]
         if text is None:
             settled[action.id] = {"approved": False, "reason": state.reasons.get(action.id)}

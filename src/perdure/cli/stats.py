@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 
 import click
@@ -14,7 +13,7 @@ from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import table, when
 from perdure.crew import live_workers
 from perdure.engine import Engine
-from perdure.records import Tally, WorkerRecord
+from perdure.records import Tally, WorkerRecord, listed
 
 
 @click.command()
@@ -62,8 +61,8 @@ def _worker(worker: WorkerRecord) -> dict[str, object]:
         "host": worker.host,
         "pid": worker.pid,
         "build": worker.build,
-        "queues": json.loads(worker.queues),
-        "workflows": [{"name": name, "version": version} for name, version in json.loads(worker.workflows)],
+        "queues": listed(worker.queues),
+        "workflows": [{"name": name, "version": version} for name, version in _pairs(worker.workflows)],
         "started_at": time(worker.started_at),
     }
 
@@ -83,8 +82,8 @@ def _tell(session: Session, found: Stats, workers: list[WorkerRecord]) -> None:
             [
                 str(worker.id),
                 f"{worker.host}:{worker.pid}",
-                ", ".join(json.loads(worker.queues)),
-                str(len(json.loads(worker.workflows))),
+                ", ".join(map(str, listed(worker.queues))),
+                str(len(listed(worker.workflows))),
                 worker.build,
                 when(time(worker.started_at)),
             ]
@@ -96,3 +95,7 @@ def _tell(session: Session, found: Stats, workers: list[WorkerRecord]) -> None:
             session.say(line)
     asked = found.open_requests
     session.say(f"\n{asked} open request{'' if asked == 1 else 's'}.")
+
+
+def _pairs(text: str) -> list[tuple[object, object]]:
+    return [(pair[0], pair[1]) for pair in listed(text) if isinstance(pair, list) and len(pair) == 2]

@@ -69,6 +69,8 @@ def _mark(path: str) -> bool:
         with open(marker, encoding="utf-8") as file:
             found = json.load(file)
         version = found["format"]
+        if not isinstance(version, int):
+            raise ValueError(f"format {version!r:.100}")
     except FileNotFoundError:
         _write_marker(path, marker)
         return True

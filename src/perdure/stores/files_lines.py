@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_type_hints
 from zlib import crc32
 
 import msgspec
@@ -57,6 +57,12 @@ _DEFAULTS = {
 }
 _NAMES = {kind: [f.name for f in fields(type_)] for kind, type_ in KINDS.items()}
 _ENTRY = Entry._fields
+_ENTRY_SORTS = list(get_type_hints(Entry).values())
+_SORTS = {
+    kind: {name: str if sort is Status else sort for name, sort in get_type_hints(type_).items()}
+    for kind, type_ in KINDS.items()
+}
+"""The class of each field's value."""
 _TAIL = len(b',"crc":"00000000"}')
 
 
@@ -128,19 +134,27 @@ def read_line(line: bytes) -> Line | None:
     body = unseal(line)
     if body is None:
         return None
-    found = msgspec.json.decode(body)
-    op = next((op for op in OPS if op in found), None)
-    if op is None:
+    try:
+        found = msgspec.json.decode(body)
+        op = next((op for op in OPS if op in found), None)
+        if op is None:
+            return None
+        row = found["row"]
+        for name in row:
+            if is_time(name):
+                row[name] = from_text_or_null(row[name])
+        return Line(op, found[op], row)
+    except (ValueError, TypeError, KeyError, RecursionError):  # by somebody who knows how checksums are made
         return None
-    row = found["row"]
-    for name in row:
-        if is_time(name):
-            row[name] = from_text_or_null(row[name])
-    return Line(op, found[op], row)
 
 
 def read_entry(row: Mapping[str, Any]) -> Entry:
-    return Entry._make(row.get(name) for name in _ENTRY)
+    """Raises TypeError for a value that is none of its column."""
+    values = [row.get(name) for name in _ENTRY]
+    for name, value, sort in zip(_ENTRY, values, _ENTRY_SORTS, strict=True):
+        if not isinstance(value, sort):
+            raise TypeError(f"{name} holds {value!r:.100}")
+    return Entry._make(values)
 
 
 def read_row(kind: str, row: Mapping[str, Any]) -> Row:
@@ -150,8 +164,12 @@ def read_row(kind: str, row: Mapping[str, Any]) -> Row:
 
 
 def known(kind: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that this library knows, as they are in memory."""
-    values = {name: value for name, value in row.items() if name in _NAMES[kind]}
+    """The fields that this library knows, as they are in memory. Raises TypeError for what is no value of a field."""
+    sorts = _SORTS[kind]
+    values = {name: value for name, value in row.items() if name in sorts}
+    for name, value in values.items():
+        if not isinstance(value, sorts[name]):
+            raise TypeError(f"{name} holds {value!r:.100}")
     if kind == "execution" and "status" in values:
         values["status"] = Status(values["status"])
     return values

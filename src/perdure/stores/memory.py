@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 
-import msgspec
-
 from perdure.clock import micros
 from perdure.errors import BadBatchError, MovedError
 from perdure.limits import Place, admit
@@ -36,6 +34,7 @@ from perdure.records import (
     Verdicts,
     WorkerRecord,
     is_legal,
+    listed,
 )
 from perdure.store import Same, Transaction
 from perdure.stores.memory_deliver import MemoryDeliveries
@@ -302,7 +301,7 @@ class MemoryStore(MemoryDeliveries):
             if self._is_claimable(row, now)
             and row.queue in queues
             and (row.workflow, row.version) in known
-            and not (row.refused and build and build in msgspec.json.decode(row.refused))
+            and not (row.refused and build and build in listed(row.refused))
         ]
 
     def _is_suspect(self, row: Execution) -> bool:

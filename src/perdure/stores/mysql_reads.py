@@ -135,16 +135,17 @@ class MysqlReads:
         found = await self._pool.ask(
             "get_requests",
             all=not (ids or execution_ids),
-            ids=some(ids),
-            execution_ids=some(execution_ids),
+            ids=some(ids, None),  # null: not even an id that is empty
+            execution_ids=some(execution_ids, None),
             status=status,
             limit=limit,
         )
         return read_records(Request, found.rows)
 
     async def dossiers(self, ids: Sequence[str], *, snapshots: bool = False) -> dict[str, Dossier]:
-        ask, these = self._pool.ask, some(ids)
-        found = {row["id"]: Dossier() for row in (await ask("known", ids=these)).rows}
+        ask = self._pool.ask
+        found = {row["id"]: Dossier() for row in (await ask("known", ids=some(ids, None))).rows}
+        these = some(found, None)
         decisions = (await ask("dossier_decisions", ids=these)).rows
         for row, decision in zip(decisions, read_records(DecisionRow, decisions), strict=True):
             found[row["of_execution"]].decisions.append(decision)

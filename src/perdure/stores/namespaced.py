@@ -51,6 +51,7 @@ from perdure.records import (
     Tally,
     Verdicts,
     WorkerRecord,
+    listed,
 )
 from perdure.store import Same, Store, Transaction
 from perdure.stores.conditions import is_tallied
@@ -160,7 +161,7 @@ class DefaultInsight:
 
     async def workers(self) -> list[WorkerRecord]:
         rows = await self._store.workers()
-        return [row for row in rows if not any(q.startswith(NAMESPACE_MARK) for q in json.loads(row.queues))]
+        return [row for row in rows if not any(str(q).startswith(NAMESPACE_MARK) for q in listed(row.queues))]
 
     async def list(self, query: Query, limit: int, cursor: str | None) -> Page:
         return Page(*await _some(self._store, query, limit, cursor, lambda row: not row.id.startswith(NAMESPACE_MARK)))
@@ -264,7 +265,7 @@ class NamespacedStore:
     async def workers(self) -> list[WorkerRecord]:
         found = []
         for row in await self._store.workers():
-            queues = json.loads(row.queues)
+            queues = [name for name in listed(row.queues) if isinstance(name, str)]
             if self.prefix in queues:
                 ours = [self._out(name) for name in queues if name != self.prefix]
                 found.append(replace(row, queues=json.dumps(ours)))

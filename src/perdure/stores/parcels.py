@@ -46,7 +46,8 @@ def group(ids: Sequence[str], found: Mapping[str, Iterable[Row]]) -> list[Parcel
     parcels = {id: Parcel(id, {}) for id in ids}
     for table, rows in found.items():
         for row in rows:
-            parcels[str(row.pop("of_execution"))].rows.setdefault(table, []).append(row)
+            if (parcel := parcels.get(str(row.pop("of_execution")))) is not None:
+                parcel.rows.setdefault(table, []).append(row)
     # An execution without its row is none: it was removed, or never there.
     return [parcel for id, parcel in parcels.items() if id == "" or "workflow_executions" in parcel.rows]
 

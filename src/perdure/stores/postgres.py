@@ -10,6 +10,7 @@ Workers are seen to be dead by their locks (`attendance.py`), else by their leas
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -233,7 +234,7 @@ class PostgresStore(PostgresMoves):
         self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
     ) -> Glance:
         names, versions = [name for name, _ in workflows], [version for _, version in workflows]
-        (row,) = await self._pool.rows("glance", worker, names, versions, sorted(set(queues)), build)
+        (row,) = await self._pool.rows("glance", worker, names, versions, sorted(set(queues)), json.dumps(build))
         self._attendance.meet(row["ring"])
         suspects = self._attendance.suspects(row["late"], row["free"])
         if self._attendance.sightings.is_unsure():

@@ -6,6 +6,7 @@ looked at again, and what `perdure.limits.admit` allows is taken.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,7 @@ class Wanted:
 
     def parameters(self) -> list[Any]:
         """Those of `claim`, which is one statement."""
-        return [self.worker, self.epoch, self.limit, *self.columns(), sorted(set(self.queues)), self.build]
+        return [self.worker, self.epoch, self.limit, *self.columns(), sorted(set(self.queues)), json.dumps(self.build)]
 
     def columns(self) -> tuple[list[str], list[int]]:
         """The workflows' names and versions."""
@@ -95,7 +96,8 @@ class _Look:
     async def _claimable(self, queues: Sequence[str], limit: int) -> list[Any]:
         wanted = self._wanted
         name = "claimable_suspects" if wanted.crashed else "claimable"
-        rows: list[Any] = await self._connection.fetch(self._sql[name], *wanted.columns(), queues, wanted.build, limit)
+        values = (*wanted.columns(), queues, json.dumps(wanted.build), limit)
+        rows: list[Any] = await self._connection.fetch(self._sql[name], *values)
         return rows
 
     async def _admitted(self, limit: Limit) -> list[Any]:

@@ -37,13 +37,14 @@ from perdure.stores.patience import Busy
 from perdure.stores.presence import Presence, process_token
 from perdure.stores.signal import Signal
 from perdure.stores.sqlite_claims import Wanted, find
+from perdure.stores.sqlite_damage import time_or_null
 from perdure.stores.sqlite_database import Database, Translating, warn_of_reset_bug
 from perdure.stores.sqlite_deliver import deliver, prune
 from perdure.stores.sqlite_moves import SqliteMoves
 from perdure.stores.sqlite_outbox import SqliteOutbox
 from perdure.stores.sqlite_rows import entry_row, entry_rows, read_entry, read_records, record_row, to_json
 from perdure.stores.sqlite_transactions import SqliteTransaction, TransactionConnection
-from perdure.stores.timestamps import from_text, to_text, to_text_or_null
+from perdure.stores.timestamps import to_text, to_text_or_null
 
 __all__ = ["Busy", "SqliteStore"]
 
@@ -360,7 +361,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
                 self._db.run("count_crash", {"id": row.id, "last": self._db.value("last_seq", (row.id,))})
             self._db.run("claim", {"id": row.id, "worker": worker, "now": to_text(wanted.now)})
         rows = self._executions([row.id for row in found])
-        return [rows[row.id] for row in found]
+        return [rows[row.id] for row in found if row.id in rows]
 
     # Deliveries, pruning, schedules ---------------------------------------------------------------
 
@@ -399,7 +400,7 @@ class SqliteStore(SqliteOutbox, SqliteMoves):
 
     async def next_wake(self) -> int | None:
         when = await self._read(lambda: self._db.value("next_wake"))
-        return None if when is None else from_text(when)
+        return time_or_null(when)
 
     async def changed(self, timeout: float) -> bool:
         until = self.clock.now() + micros(timeout)

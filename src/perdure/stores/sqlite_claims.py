@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from perdure.limits import Place, admit
 from perdure.records import Limit
+from perdure.stores.sqlite_damage import time_or_null
 from perdure.stores.sqlite_database import Database
 from perdure.stores.sqlite_rows import to_json
-from perdure.stores.timestamps import from_text_or_null, to_text
+from perdure.stores.timestamps import to_text
 
 MOST_WAITING = 1000  # of a limited queue, the first ones are judged
 
@@ -65,7 +66,11 @@ def _claimable(database: Database, wanted: Wanted) -> list[Found]:
         "build": wanted.build or None,
     }
     name = "claimable_suspects" if wanted.crashed else "claimable"
-    return list(map(Found._make, database.run(name, values)))
+    found = database.run(name, values)
+    return [
+        Found(id, orphaned, priority if isinstance(priority, int) else 0, created_at)
+        for id, orphaned, priority, created_at in found
+    ]
 
 
 def _admitted(database: Database, limit: Limit, waiting: Sequence[str], now: int) -> set[str]:
@@ -84,4 +89,4 @@ def _admitted(database: Database, limit: Limit, waiting: Sequence[str], now: int
 
 def _places(database: Database, name: str, values: Any) -> list[Place]:
     rows = database.run(name, values)
-    return [Place(id, attributes, from_text_or_null(started_at)) for id, attributes, started_at in rows]
+    return [Place(id, attributes, time_or_null(started_at)) for id, attributes, started_at in rows]

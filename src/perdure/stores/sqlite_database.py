@@ -156,6 +156,8 @@ class Database:
             self._refuse_foreign(tables & set(TABLES))
             return 0
         version, oldest_writer = self.run("schema_version").fetchone()
+        if not isinstance(oldest_writer, int):
+            raise SchemaVersionError(f"{self.path}: its table schema_versions is damaged: {oldest_writer!r:.100}")
         if oldest_writer > known:
             raise SchemaVersionError(
                 f"{self.path} has schema {version}, which a newer Perdure wrote. It asks for a library that knows "

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from perdure.errors import MovedError
+from perdure.errors import DecodeError, MovedError
 from perdure.records import Parcel, Plain
 from perdure.stores.parcels import group, is_time, moved_words, refuse_unknown, shared, spread, tables_of
 from perdure.stores.sqlite_reads import SqliteReads
@@ -56,7 +56,7 @@ class SqliteMoves(SqliteReads):
         for none in {id == "" for id in ids}:
             for table in tables_of("" if none else None):
                 cursor = self._db.run(f"pack_{table}", () if none else (to_json(wanted),))
-                found[table] = [_plain(cursor, row) for row in cursor]
+                found[table] = [_plain(cursor, row) for row in cursor.fetchall()]
         return group(ids, found)
 
     async def unpack(self, parcels: Sequence[Parcel]) -> Sequence[str]:
@@ -82,10 +82,16 @@ class SqliteMoves(SqliteReads):
 
 def _plain(cursor: sqlite3.Cursor, row: Sequence[Any]) -> dict[str, Plain]:
     names = [name for name, *_ in cursor.description]
-    return {
-        name: from_text(value) if is_time(name) and value is not None else value
-        for name, value in zip(names, row, strict=True)
-    }
+    return {name: _value(name, cell, row[0]) for name, cell in zip(names, row, strict=True)}
+
+
+def _value(name: str, cell: Any, id: str) -> Plain:
+    if not is_time(name) or cell is None:
+        return cell  # type: ignore[no-any-return]
+    try:
+        return from_text(cell)
+    except (ValueError, TypeError) as error:
+        raise DecodeError(f"{id!r:.200} cannot be moved: its {name} holds {cell!r:.100}", execution_id=id) from error
 
 
 def _kept(column: str, value: Plain) -> Plain:

@@ -9,11 +9,11 @@ from perdure.errors import PerdureError
 from perdure.records import Execution, Folded, Message, Outgoing, Verdict
 from perdure.store import Same
 from perdure.stores import outgoing
+from perdure.stores.sqlite_damage import time_of
 from perdure.stores.sqlite_database import Database
 from perdure.stores.sqlite_deliver import deliver
 from perdure.stores.sqlite_reads import SqliteReads
 from perdure.stores.sqlite_rows import read_records, record_row, to_json
-from perdure.stores.timestamps import from_text
 
 
 class SqliteOutbox(SqliteReads):
@@ -56,8 +56,8 @@ class _Outbox:
 
 def _rows(database: Database, name: str, values: dict[str, int | None] | tuple[int, ...]) -> list[Outgoing]:
     return [
-        Outgoing(kind, execution_id, content, id, refused, from_text(created_at))
-        for id, kind, execution_id, content, refused, created_at in database.run(name, values)
+        Outgoing(kind, execution_id, content, id, refused, time_of(created_at))
+        for id, kind, execution_id, content, refused, created_at in database.run(name, values).fetchall()
     ]
 
 

@@ -35,11 +35,15 @@ from perdure.stores.conditions import composed, conditions, is_tallied, of_prefi
 from perdure.stores.counting import ALL, Lead, Row, count_some, count_tallied, leads
 from perdure.stores.patience import Busy, patiently
 from perdure.stores.searching import Place, Searcher, places
+from perdure.stores.sqlite_damage import DAMAGED, is_time, time_of, time_or_null
 from perdure.stores.sqlite_database import Database, Translating, translated
 from perdure.stores.sqlite_rows import read_entry, read_records, to_json
 from perdure.stores.timestamps import from_text, to_text, to_text_or_null
 
 Result = TypeVar("Result")
+
+LAST_ID = "\U0010ffff"
+"""Behind all ids."""
 
 
 class SqliteReads:
@@ -94,7 +98,9 @@ class SqliteReads:
             return await self._read(lambda: [entry for id in ids for entry in self._damaged_entries(name, id)])
 
     def _read_entries(self, name: str, ids: Sequence[str]) -> list[Entry]:
-        return [read_entry(row) for row in self._db.run(name, {"ids": to_json(ids)})]
+        # All rows first: a cursor that an error's traceback keeps open holds a snapshot, and nothing can be written.
+        rows = self._db.run(name, {"ids": to_json(ids)}).fetchall()
+        return list(map(read_entry, rows))
 
     def _damaged_entries(self, name: str, id: str) -> list[Entry]:
         """Damaged text comes with marks in it, for its checksum to find; a journal beyond that is named."""
@@ -153,17 +159,17 @@ class SqliteReads:
 
     async def tail(self, execution_id: str, after: int, kinds: Sequence[str], limit: int) -> list[Entry]:
         values = {"id": execution_id, "after": after, "kinds": to_json(kinds), "limit": limit}
-        return await self._read(lambda: [read_entry(row) for row in self._db.run("tail", values)])
+        return await self._read(lambda: [_readable(row) for row in self._db.run("tail", values).fetchall()])
 
     async def latest(self, execution_id: str, key: str) -> Entry | None:
         values = {"id": execution_id, "key": key}
         row = await self._read(lambda: self._db.run("latest", values).fetchone())
-        return None if row is None else read_entry(row)
+        return None if row is None else _readable(row)
 
     async def tallies(self) -> list[Tally]:
         rows = await self._read(lambda: self._db.run("tallies").fetchall())
         return [
-            Tally(workflow, queue, status, number, None if oldest is None else from_text(oldest))
+            Tally(workflow, queue, status, number, time_or_null(oldest))
             for workflow, queue, status, number, oldest in rows
         ]
 
@@ -191,6 +197,7 @@ class SqliteReads:
     def _dossiers(self, ids: str, snapshots: bool) -> dict[str, Dossier]:
         run = self._db.run
         found = {row.id: Dossier() for row in read_records(Execution, run("executions", (ids,)))}
+        ids = to_json(found)
         requests = {row.id: row.execution_id for row in read_records(Request, run("requests_of", (ids,)))}
         for decision in read_records(DecisionRow, run("decisions_of", (ids,))):
             found[requests[decision.request_id]].decisions.append(decision)
@@ -227,7 +234,7 @@ class SqliteReads:
 
         async def behind(name: str, names: Sequence[str], place: Place | None, steps: int) -> Place | None:
             found = await self._rows(name, names, values | places(place, None, to_text) | {"steps": steps - 1})
-            return (from_text(found[0][0]), found[0][1]) if found else None
+            return _beside(found[0][0], found[0][1], query.order) if found else None
 
         async def early() -> bool:
             ((found,),) = await self._rows("any_early", [], values)
@@ -236,7 +243,26 @@ class SqliteReads:
         search = await Searcher(many, behind, early).search(query, cursor)
         values |= places(search.place, search.end, to_text) | {"limit": limit + 1}
         rows = await self._read(lambda: read_records(Execution, self._asked(search.name, search.names, values)))
-        return search.page(rows, limit)
+        page = search.page(rows, limit)
+        if page.cursor is not None and page.items and page.items[-1].checksum == DAMAGED:
+            id = page.items[-1].id
+            at, id = _beside(await self._read(lambda: self._db.value("made_at", (id,))), id, query.order)
+            return Page(page.items, f"{at}/{id}")
+        return page
+
+
+def _readable(row: Any) -> Entry:
+    try:
+        return read_entry(row)
+    except ValueError as error:
+        raise DecodeError(f"the journal of {row[0]!r} cannot be read: {error}", execution_id=row[0]) from error
+
+
+def _beside(cell: Any, id: str, order: str) -> Place:
+    """Where a list goes on behind an execution that was made then, if that is a time; else next to it."""
+    if is_time(cell):
+        return from_text(cell), id
+    return (time_of(cell) + 1, "") if order == "oldest" else (time_of(cell), LAST_ID)
 
 
 def _values(query: Query) -> dict[str, Any]:

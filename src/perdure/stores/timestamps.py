@@ -19,7 +19,10 @@ def _prefix(second: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _second(prefix: str) -> int:
-    return from_datetime(datetime.fromisoformat(prefix))
+    second = from_datetime(datetime.fromisoformat(prefix))
+    if _prefix(second // SECOND) != f"{prefix}.":
+        raise ValueError(f"{prefix!r} is no beginning of a timestamp of this schema")
+    return second
 
 
 def to_text(when: int) -> str:
@@ -30,8 +33,8 @@ def to_text(when: int) -> str:
 
 def from_text(text: str) -> int:
     """The inverse of `to_text`. Raises ValueError for anything else."""
-    if len(text) != 27 or text[19] != "." or text[26] != "Z":
-        raise ValueError(f"{text!r} is no timestamp of this schema")
+    if len(text) != 27 or text[19] != "." or text[26] != "Z" or not (text.isascii() and text[20:26].isdigit()):
+        raise ValueError(f"{text!r:.100} is no timestamp of this schema")
     return _second(text[:19]) + int(text[20:26])
 
 

@@ -12,7 +12,7 @@ select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w force index (workflow_executions_ready)
 where w.status = 'pending' and w.queue = %(queue)s and w.wake_at is null and w.crashes < 2
     and (w.workflow, w.version) in %(workflows)s
-    and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+    and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
 order by w.urgency, w.created_at, w.id
 limit %(limit)s;
 
@@ -22,7 +22,7 @@ select w.id, w.priority, w.created_at, w.attributes, w.started_at
 from workflow_executions w force index (workflow_executions_ready)
 where w.status = 'pending' and w.queue = %(queue)s and w.wake_at is null and w.crashes < 2
     and (w.workflow, w.version) in %(workflows)s
-    and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+    and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
 order by w.urgency, w.created_at, w.id
 limit %(limit)s
 for update skip locked;
@@ -34,7 +34,7 @@ from workflow_executions w force index (workflow_executions_due)
 where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
     and w.queue in %(queues)s
     and (w.workflow, w.version) in %(workflows)s
-    and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+    and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
 order by w.wake_at
 limit 1000;
 
@@ -48,7 +48,7 @@ where k.state <> 'live'
     and w.status in ('running', 'rolling_back') and w.crashes = 0
     and w.queue in %(queues)s
     and (w.workflow, w.version) in %(workflows)s
-    and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+    and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
 order by w.urgency, w.created_at, w.id
 limit 1000;
 
@@ -66,7 +66,7 @@ where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_b
     end
     and w.queue in %(queues)s
     and (w.workflow, w.version) in %(workflows)s
-    and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+    and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
 order by w.urgency, w.created_at, w.id
 limit 1000;
 

@@ -72,14 +72,14 @@ select
         select 1 from workflow_executions w force index (workflow_executions_ready)
         where w.status = 'pending' and w.queue in %(queues)s and w.wake_at is null and w.crashes < 2
             and (w.workflow, w.version) in %(workflows)s
-            and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+            and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
     )
     or exists (
         select 1 from workflow_executions w force index (workflow_executions_due)
         where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= utc_timestamp(6) and w.crashes < 2
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
-            and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+            and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
     )
     or exists (
         select 1 from workers d
@@ -88,7 +88,7 @@ select
             and w.status in ('running', 'rolling_back') and w.crashes = 0
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
-            and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+            and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
     ) as claimable,
     exists (
         select 1 from workflow_executions w force index (workflow_executions_crashed)
@@ -102,7 +102,7 @@ select
             end
             and w.queue in %(queues)s
             and (w.workflow, w.version) in %(workflows)s
-            and (w.refused is null or %(build)s = '""' or not json_contains(w.refused, %(build)s))
+            and (w.refused is null or %(build)s = '""' or not if(json_valid(w.refused), json_contains(w.refused, %(build)s), false))
     ) as crashed,
     exists (select 1 from outbox o where o.refused is null) as outgoing,
     (select min(s.next_at) from schedules s where not s.paused) as tick_at

@@ -6,7 +6,7 @@
 -- Takes executions over: what is ready, due, or left by a worker that is not alive. Nothing is locked, and nothing
 -- written, where nothing is found at a first look. A worker that this statement cannot see yet counts as alive. Among
 -- due ones, the 1000 that are due longest compete by priority. `skip locked` passes over what others are about to take.
--- Suspects are not taken, nor what refused this build ($7, '' for none).
+-- Suspects are not taken, nor what refused this build ($7, as JSON).
 with me as materialized (
     select from workers
     where id = $1 and epoch = $2 and state = 'live'
@@ -17,7 +17,7 @@ with me as materialized (
                     select from workflow_executions w
                     where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
                         and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-                        and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7)
+                        and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
                     order by w.priority desc, w.created_at, w.id
                     limit 1
                 ) w
@@ -27,7 +27,7 @@ with me as materialized (
                 where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
                     and w.queue = any($6)
                     and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-                    and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7)
+                    and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
             )
             or exists (
                 select from workflow_executions w
@@ -35,7 +35,7 @@ with me as materialized (
                     and w.crashes = 0
                     and w.queue = any($6)
                     and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-                    and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7)
+                    and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
             )
         )
     for no key update
@@ -47,7 +47,7 @@ with me as materialized (
         from workflow_executions w
         where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
             and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-            and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7) and exists (select from me)
+            and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0) and exists (select from me)
         order by w.priority desc, w.created_at, w.id
         limit $3
         for no key update skip locked
@@ -62,7 +62,7 @@ with me as materialized (
             where d.status in ('pending', 'waiting', 'rolling_back') and d.wake_at <= (select clock_timestamp()) and d.crashes < 2
                 and d.queue = any($6)
                 and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
-                and (d.refused is null or $7 = '' or not d.refused::jsonb ? $7)
+                and (d.refused is null or $7 = '""' or strpos(d.refused, $7) = 0)
                 and exists (select from me)
             order by d.wake_at
             limit 1000
@@ -77,7 +77,7 @@ with me as materialized (
         and w.crashes = 0
         and w.queue = any($6)
         and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
-        and (w.refused is null or $7 = '' or not w.refused::jsonb ? $7) and exists (select from me)
+        and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0) and exists (select from me)
     order by w.priority desc, w.created_at, w.id
     limit $3
     for no key update skip locked
@@ -118,7 +118,7 @@ select c.* from (
         from workflow_executions w
         where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
             and (w.workflow, w.version) in (select * from unnest($1::text[], $2::integer[]))
-            and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
+            and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
         order by w.priority desc, w.created_at, w.id
         limit $5
     ) w
@@ -128,14 +128,14 @@ select c.* from (
     where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
         and w.queue = any($3)
         and (w.workflow, w.version) in (select * from unnest($1, $2))
-        and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
+        and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
     union all
     select w.id, w.priority, w.created_at, w.attributes, w.started_at
     from workflow_executions w
     where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live')) and w.crashes = 0
         and w.queue = any($3)
         and (w.workflow, w.version) in (select * from unnest($1, $2))
-        and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
+        and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
 ) c
 order by c.priority desc, c.created_at, c.id
 limit $5;
@@ -154,7 +154,7 @@ where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_b
     end
     and w.queue = any($3::text[])
     and (w.workflow, w.version) in (select * from unnest($1::text[], $2::integer[]))
-    and (w.refused is null or $4 = '' or not w.refused::jsonb ? $4)
+    and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
 order by w.priority desc, w.created_at, w.id
 limit $5;
 

@@ -75,7 +75,7 @@ select
             select from workflow_executions w
             where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
                 and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
-                and (w.refused is null or $5 = '' or not w.refused::jsonb ? $5)
+                and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
             order by w.priority desc, w.created_at, w.id
             limit 1
         ) w
@@ -85,7 +85,7 @@ select
         where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
             and w.queue = any($4)
             and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
-            and (w.refused is null or $5 = '' or not w.refused::jsonb ? $5)
+            and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     )
     or exists (
         select from workflow_executions w
@@ -93,7 +93,7 @@ select
             and w.crashes = 0
             and w.queue = any($4)
             and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
-            and (w.refused is null or $5 = '' or not w.refused::jsonb ? $5)
+            and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     ) as claimable,
     exists (
         select from workflow_executions w
@@ -107,7 +107,7 @@ select
             end
             and w.queue = any($4)
             and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
-            and (w.refused is null or $5 = '' or not w.refused::jsonb ? $5)
+            and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     ) as crashed,
     exists (select from outbox where refused is null) as outgoing,
     (select min(next_at) from schedules where not paused) as tick_at;

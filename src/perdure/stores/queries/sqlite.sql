@@ -235,7 +235,7 @@ select id, orphaned, priority, created_at from (
           and (workflow, version) in (
             select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
           )
-          and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
+          and (refused is null or not json_valid(refused) or not exists (select 1 from json_each(refused) where value = :build))
         order by priority desc, created_at, id
         limit :limit
     )
@@ -246,7 +246,7 @@ select id, orphaned, priority, created_at from (
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
       )
-      and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
+      and (refused is null or not json_valid(refused) or not exists (select 1 from json_each(refused) where value = :build))
     union all
     select id, true, priority, created_at from workflow_executions
     where status in ('running', 'rolling_back') and owner in (select id from workers where state <> 'live') and crashes = 0
@@ -254,7 +254,7 @@ select id, orphaned, priority, created_at from (
       and (workflow, version) in (
         select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
       )
-      and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
+      and (refused is null or not json_valid(refused) or not exists (select 1 from json_each(refused) where value = :build))
 )
 order by +priority desc, created_at, id
 limit :limit;
@@ -274,7 +274,7 @@ where crashes > 0 and status in ('pending', 'waiting', 'running', 'rolling_back'
   and (workflow, version) in (
     select json_extract(value, '$[0]'), json_extract(value, '$[1]') from json_each(:workflows)
   )
-  and (refused is null or not exists (select 1 from json_each(refused) where value = :build))
+  and (refused is null or not json_valid(refused) or not exists (select 1 from json_each(refused) where value = :build))
 order by priority desc, created_at, id
 limit :limit;
 

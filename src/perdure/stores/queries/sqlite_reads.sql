@@ -21,6 +21,10 @@ where execution_id = :id and key = :key
 order by seq desc
 limit 1;
 
+-- name: made_at
+-- When an execution was made, as it is written.
+select created_at from workflow_executions where id = ?;
+
 -- name: tallies
 -- All executions by workflow, queue and status, and since when the oldest of each that has not ended.
 select workflow, queue, status, sum(number), null
