@@ -58,6 +58,7 @@ from perdure.errors import (
 )
 from perdure.handle import Handle
 from perdure.joins import Won, gather, race
+from perdure.options import Signal
 from perdure.outcome import (
     Blocked,
     Cancelled,
@@ -101,7 +102,7 @@ from perdure.streams import (
 from perdure.telemetry import Happening
 from perdure.undoing import Unknown
 from perdure.views import HistoryEntry
-from perdure.workflow import Signal, Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
+from perdure.workflow import Step, SyncStep, SyncWorkflow, Workflow, checkpoint, step, workflow
 
 if TYPE_CHECKING:  # else each is imported when it is first asked for, as its driver may not be there
     from perdure.stores.files import FileStore as FileStore

@@ -11,7 +11,8 @@ from typing import Any
 from perdure.budget import ATTRIBUTE
 from perdure.codec import CODEC
 from perdure.errors import AlreadyExistsError
-from perdure.workflow import REGISTRY, Workflow, WorkflowOptions
+from perdure.options import WorkflowOptions
+from perdure.workflow import REGISTRY, Workflow
 
 
 def registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[str, int], Workflow[..., Any]]:

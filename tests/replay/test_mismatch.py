@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from perdure import Blocked, Completed, JournalMismatchError, gather, interrupt, patched, race, sleep, step, uuid4
+from perdure.options import WorkflowOptions
 from perdure.records import Entry
 from perdure.testing.replaying import play
-from perdure.workflow import Workflow, WorkflowOptions
+from perdure.workflow import Workflow
 
 pytestmark = pytest.mark.replay
 

@@ -12,6 +12,7 @@ from typing import Any
 from perdure import nested, rolling
 from perdure.engine import Engine
 from perdure.errors import PerdureError, StoreUnavailableError
+from perdure.options import Signal
 from perdure.outcome import (
     Blocked,
     Completed,
@@ -26,7 +27,7 @@ from perdure.outcome import (
 from perdure.records import Batch, Verdicts
 from perdure.stores.memory import MemoryStore
 from perdure.testing.clock import Clock
-from perdure.workflow import REGISTRY, Signal, Workflow
+from perdure.workflow import REGISTRY, Workflow
 
 ID = "crashed-everywhere"
 PATIENCE = 2.0

@@ -12,8 +12,9 @@ from perdure.calls import random as durable_random
 from perdure.context import current
 from perdure.errors import PerdureError
 from perdure.joins import gather, race
+from perdure.options import WorkflowOptions
 from perdure.retry import Retry
-from perdure.workflow import Workflow, WorkflowOptions, checkpoint, step
+from perdure.workflow import Workflow, checkpoint, step
 
 Plan = list[Any]
 
