@@ -54,6 +54,10 @@ PATIENCE = 400.0
 """Virtual seconds in which everything must end after that."""
 
 
+MANY = 20_000
+"""Events of a simulation, of which no sound one has a fifth: it goes round and round."""
+
+
 @dataclass(slots=True)
 class Report:
     """What came of a simulation. `violations`: a line in words for each, empty if all is well."""
@@ -230,6 +234,9 @@ class Simulation:
             acting = [a for a in actors[:-1] if not a.done()]
             if not acting and all(row.status in ENDED for row in page.items):
                 return
+            if len(self.history.events) > MANY:
+                self.history.faults.append("I21 it goes round and round, and comes to no end")
+                break
             await asyncio.sleep(1.0)
         for row in page.items:
             if row.status not in ENDED:
