@@ -232,11 +232,12 @@ async def read_back(session: Session, batch: Batch) -> Verdicts | None:
     places = [(entry.execution_id, entry.seq) for entry in batch.entries]
     async with session.transaction():
         # The lock first: without it, a commit that is still running reads as absent.
-        _, worker, executions, entries, _ = await session.run(
+        _, worker, executions, entries, _, _ = await session.run(
             sql["begin"],
             sql.fill("lock_worker", worker=batch.worker),
             sql.fill("settle_executions", ids=some(sorted(ids))),
             sql.fill("settle_entries", places=some(places, ("", 0))),
+            sql.fill("settle_durably", worker=batch.worker),
             sql["commit"],
         )
     ours = {(entry.execution_id, entry.seq, entry.fence, entry.key) for entry in batch.entries}

@@ -146,6 +146,10 @@ select e.execution_id, e.seq, e.fence, e.`key`
 from step_executions e
 where (e.execution_id, e.seq) in %(places)s;
 
+-- name: settle_durably
+-- InnoDB shows a commit before it is in the log. What is committed after this is behind it there, so that it is kept, too.
+update workers set lease_until = lease_until + interval 1 microsecond where id = %(worker)s;
+
 -- name: own_thread
 -- Which session serves us.
 select connection_id();
