@@ -75,7 +75,7 @@ select count(*) from (select 1 from workflow_executions w where w.ended_at < %(e
 -- without a status: there are workers who count nothing.
 select t.status, sum(t.number) as number, 0 as looked
 from execution_tallies t
-where true
+where t.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
     {conditions}
 group by t.status
 having sum(t.number) > 0

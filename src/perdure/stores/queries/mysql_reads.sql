@@ -63,6 +63,7 @@ select c.workflow, c.queue, c.status, c.number, c.oldest
 from (
     select t.workflow, t.queue, t.status, sum(t.number) as number, null as oldest
     from execution_tallies t
+    where t.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
     group by t.workflow, t.queue, t.status
     having sum(t.number) > 0
     union all
