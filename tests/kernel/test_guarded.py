@@ -239,7 +239,7 @@ async def _suffers(payload: str, column: str) -> None:
     async with Engine(store, workflows=[dropping], namespace="default") as engine:
         for id in ("bad", "good"):
             handle = await engine.start(dropping.options(execution_id=id), 1)
-            assert isinstance(await handle.outcome(timeout=30), Waiting)
+            assert isinstance(await handle.outcome(timeout=300), Waiting)
         row = next(row for row in store._requests.values() if row.execution_id == "bad")
         setattr(row, column, payload)
         if column == "answer":
@@ -253,11 +253,11 @@ async def _suffers(payload: str, column: str) -> None:
         with contextlib.suppress(PerdureError):
             await engine.approve(row.id, by="ana")
         await engine.approve(ids["good"], by="ana")
-        assert isinstance(await engine.get("good").outcome(timeout=30), Waiting)
+        assert isinstance(await engine.get("good").outcome(timeout=300), Waiting)
         with contextlib.suppress(PerdureError):
             await engine.get("bad").pause()
             await engine.get("bad").resume()
-        assert await engine.get("bad").outcome(timeout=30) is not None
+        assert await engine.get("bad").outcome(timeout=300) is not None
     assert ("dropped", 1) in RAN
 
 
