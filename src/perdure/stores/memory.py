@@ -420,7 +420,8 @@ class MemoryStore(MemoryDeliveries):
         return min((row.wake_at for row in parked if row.wake_at is not None), default=None)
 
     async def changed(self, timeout: float) -> bool:
-        return await self._signal.wait(self.clock, timeout)
+        await self._signal.wait(self.clock, timeout)
+        return False  # whoever changed something did it here
 
 
 _DUE = (Status.PENDING, Status.WAITING, Status.ROLLING_BACK)
