@@ -267,8 +267,6 @@ def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             yield f"I26: {row['id']} has ended and is owned by {row['owner']}"
         if checksum(row["input"], row["output"], row["error"]) != row["checksum"]:
             yield f"I35: the row of {row['id']} does not fit its checksum"
-    # I13: who was overtaken stops at its next heartbeat or commit, and may until then be handed what it had recorded.
-    fences = {row["id"]: row["fence"] for row in rows.executions}
     ended: set[str] = set()
     cancelled: set[str] = set()
     for line in lines:
@@ -276,7 +274,7 @@ def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             ended.add(line.execution)
         elif line.what == ACK and line.key == "cancel":
             cancelled.add(line.execution)
-        elif line.what in (ENTER, HEARD) and line.execution in ended and line.fence >= fences[line.execution]:
+        elif line.what in (ENTER, HEARD) and line.execution in ended:
             yield f"I26: {line.execution} has ended, and then: {line}"
         elif line.what == ENTER and any(f"{line.execution}/".startswith(f"{id}/") for id in cancelled):
             yield f"I27: cancelled, and then: {line}"
