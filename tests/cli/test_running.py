@@ -239,6 +239,22 @@ def test_a_queue_with_a_limit_runs_no_more_at_once(shell: Shell) -> None:
     assert statuses == {"h1": "running", "h2": "pending", "a": "completed"}
 
 
+def test_a_queue_that_is_only_named_has_the_limits_that_the_module_gives_it(shell: Shell) -> None:
+    (shell.folder / "limited.py").write_text(
+        "from app import add\nfrom perdure import Queue\nemails = Queue('emails', concurrency=3, per='customer')\n"
+    )
+    (shell.folder / "unlike.py").write_text("from limited import *\nmore = Queue('emails', concurrency=4)\n")
+    with shell.worker("limited", "--queues", "emails,default") as said:
+        pass
+    assert "emails (at most 3 at once, for each customer), default; up to 100" in said
+    with shell.worker("limited", "--queues", "emails:1,default") as told:
+        pass
+    assert "emails (at most 1 at once), default; up to 100" in told, "what the command line says goes first"
+    unlike = shell("worker", "unlike", "--queues", "emails")
+    assert unlike.code == 2
+    assert "two queues 'emails'" in unlike.err
+
+
 @pytest.mark.parametrize("queues", ["emails:0", "emails:x", ":3", "a,a:2", ","])
 def test_queues_that_make_no_sense_are_a_usage_error(shell: Shell, queues: str) -> None:
     said = shell("worker", "app", "--queues", queues)

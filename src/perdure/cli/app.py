@@ -9,6 +9,7 @@ import click
 
 from perdure.cli.target import find, load_module, registered
 from perdure.engine import Engine
+from perdure.queues import Queue
 from perdure.workflow import Workflow
 
 App = Engine | Sequence[Workflow[..., Any]] | None
@@ -35,3 +36,13 @@ def load_app(target: str) -> App:
     if not isinstance(chosen, list | tuple) or not all(isinstance(w, Workflow) for w in chosen) or not chosen:
         raise click.UsageError(f"{target} is neither an Engine, nor a function that makes one, nor a list of workflows")
     return chosen
+
+
+def with_limits(target: str, queues: Sequence[str | Queue]) -> list[str | Queue]:
+    """The queues, those that are only named with the limits of the `Queue` that the module has of that name."""
+    module, _ = load_module(target)
+    found: dict[str, Queue] = {}
+    for value in vars(module).values():
+        if isinstance(value, Queue) and found.setdefault(value.name, value) != value:
+            raise click.UsageError(f"{module.__name__} has two queues {value.name!r} with unlike limits")
+    return [found.get(queue, queue) if isinstance(queue, str) else queue for queue in queues]

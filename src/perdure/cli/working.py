@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 import click
 
-from perdure.cli.app import load_app
+from perdure.cli.app import load_app, with_limits
 from perdure.cli.documents import schedule as schedule_document
 from perdure.cli.health import health
 from perdure.cli.interrupt import interruption
@@ -54,7 +54,8 @@ def worker(
 
     MODULE is a module or a file.py, found from the current folder; all workflows that it imports are
     registered. APP is a name in it: an Engine, a function that makes one, or a list of workflows.
-    A queue's limit holds over all workers; each of them must be told of it alike.
+    A queue's limit holds over all workers; each of them must be told of it alike: with its number here, or
+    by a Queue of that name in the module.
 
     With --health-port, GET /live and /ready answer 200, or 503, and say why in JSON.
     """
@@ -70,7 +71,7 @@ def worker(
     engine = Engine(
         session.store(new=True),
         workflows=app,
-        queues=served,
+        queues=with_limits(target, served),
         concurrency=concurrency or 100,
         namespace=session.namespace,
     )
