@@ -501,6 +501,8 @@ class Run:
         self.worker.left(self, change)
         if fault is not None:
             errands.block_parked(self.worker, self, fault)
+        else:
+            self.sequencer.let_go()
         return None
 
     def refused(self, error: BaseException) -> None:

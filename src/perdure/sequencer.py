@@ -473,6 +473,12 @@ class Sequencer:
         self.timers.clear()
         return fault
 
+    def let_go(self) -> None:
+        """Closed, and asked for no more: what would keep it in memory until the garbage collector comes by is dropped."""
+        if self.write_local is not _nobody:
+            self.write_local = self.withdrawn = _nobody
+            del self.loop, self.root
+
     def stuck(self) -> NotInWorkflowError:
         """The error of code at rest that waits for nothing that could ever come."""
         where = ", ".join(places(self)) or "an unknown place"
@@ -481,6 +487,10 @@ class Sequencer:
             " nothing can ever wake it. Do this in a step",
             execution_id=self.id,
         )
+
+
+def _nobody(*_: Any) -> None:
+    pass
 
 
 def _close(task: WorkflowTask) -> bool:

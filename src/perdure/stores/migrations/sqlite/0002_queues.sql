@@ -24,7 +24,7 @@ create table schedules (
     version integer not null,
     cron text not null,
     timezone text not null,
-    overlap text not null check (overlap in ('skip', 'queue', 'allow')),
+    overlap text not null check (overlap = 'skip' or overlap = 'queue' or overlap = 'allow'),
     backfill integer not null,
     input text not null,
     queue text,

@@ -3,7 +3,7 @@
 
 drop index workflow_executions_wake;
 create index workflow_executions_wake on workflow_executions (wake_at)
-    where status in ('pending', 'waiting', 'rolling_back') and wake_at is not null;
+    where wake_at is not null and status in ('pending', 'waiting', 'rolling_back');
 
 drop index workflow_executions_crashed;
 create index workflow_executions_crashed on workflow_executions (crashes)

@@ -33,29 +33,35 @@ create table execution_attributes (
 
 create index execution_attributes_of_execution on execution_attributes (execution_id);
 
--- One trigger for both where it can be, as each costs those too whom it does not concern.
+-- One trigger for both where it can be, as each costs those too whom it does not concern. What has not ended is in no tally,
+-- so that taking it out of its own finds none.
 create trigger workflow_executions_added after insert on workflow_executions
-when new.attributes is not null or new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+when new.attributes is not null
+    or new.status = 'completed' or new.status = 'failed' or new.status = 'cancelled'
+    or new.status = 'rolled_back' or new.status = 'rollback_failed'
 begin
     insert into execution_tallies (workflow, version, queue, status, number)
         select new.workflow, new.version, new.queue, new.status, 1
-        where new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        where new.status = 'completed' or new.status = 'failed' or new.status = 'cancelled'
+            or new.status = 'rolled_back' or new.status = 'rollback_failed'
         on conflict (workflow, version, queue, status) do update set number = number + 1; insert or ignore
     into execution_attributes
         select a.key, coalesce(substr(cast(a.value as text), 1, 200), ''), new.id
         from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
 
 create trigger workflow_executions_changed after update of workflow, version, queue, status on workflow_executions
-when new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-    or old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+when new.status = 'completed' or new.status = 'failed' or new.status = 'cancelled'
+    or new.status = 'rolled_back' or new.status = 'rollback_failed'
+    or old.status = 'completed' or old.status = 'failed' or old.status = 'cancelled'
+    or old.status = 'rolled_back' or old.status = 'rollback_failed'
 begin
     insert into execution_tallies (workflow, version, queue, status, number)
         select new.workflow, new.version, new.queue, new.status, 1
-        where new.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+        where new.status = 'completed' or new.status = 'failed' or new.status = 'cancelled'
+            or new.status = 'rolled_back' or new.status = 'rollback_failed'
         on conflict (workflow, version, queue, status) do update set number = number + 1; update execution_tallies
     set number = number - 1
-        where old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-            and workflow = old.workflow and version = old.version and queue = old.queue
+        where workflow = old.workflow and version = old.version and queue = old.queue
             and status = old.status; end;
 
 create trigger workflow_executions_named after update of attributes on workflow_executions
@@ -67,11 +73,12 @@ begin
         from json_each(case when json_valid(new.attributes) then new.attributes else '{}' end) as a; end;
 
 create trigger workflow_executions_removed after delete on workflow_executions
-when old.attributes is not null or old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
+when old.attributes is not null
+    or old.status = 'completed' or old.status = 'failed' or old.status = 'cancelled'
+    or old.status = 'rolled_back' or old.status = 'rollback_failed'
 begin
     update execution_tallies set number = number - 1
-        where old.status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed')
-            and workflow = old.workflow and version = old.version and queue = old.queue
+        where workflow = old.workflow and version = old.version and queue = old.queue
             and status = old.status; delete from execution_attributes
         where old.attributes is not null and execution_id = old.id; end;
 
