@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import CODEC, encode_error
+from perdure.committer import SOON
 from perdure.errors import EncodeError, PerdureError, TooLargeError, UnknownOutcomeError
 from perdure.journal import ATTEMPT, INTENT
 from perdure.keys import request_id
@@ -23,9 +24,6 @@ from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
-
-SOON = 0.02
-"""Seconds between two looks whether a late lease is renewed."""
 
 FATAL = (KeyboardInterrupt, SystemExit)
 """What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""

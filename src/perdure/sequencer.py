@@ -474,7 +474,7 @@ class Sequencer:
         return fault
 
     def let_go(self) -> None:
-        """Closed, and asked for no more: what would keep it in memory until the garbage collector comes by is dropped."""
+        """Closed, and asked for no more: drops what would keep it in memory until the garbage collector comes by."""
         if self.write_local is not _nobody:
             self.write_local = self.withdrawn = _nobody
             del self.loop, self.root

@@ -25,8 +25,8 @@ from perdure import bodies
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import encode_error
-from perdure.committer import Work
 from perdure.errors import CommitUnknownError, PerdureError, StoreUnavailableError, TooLargeError
+from perdure.gathering import Work
 from perdure.journal import ATTEMPT
 from perdure.records import Entry, Verdicts
 from perdure.resources import Transaction as Wanted

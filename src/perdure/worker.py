@@ -24,10 +24,11 @@ from perdure.capacity import Capacity
 from perdure.carrier import Carriers
 from perdure.claims import Claims
 from perdure.clock import Clock
-from perdure.committer import Committer, Created
+from perdure.committer import Committer
 from perdure.deliveries import Delivery, Receipt
 from perdure.errors import LeaseLostError, MovedError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
+from perdure.gathering import Created
 from perdure.heartbeat import Heartbeat
 from perdure.outbox import Outbox
 from perdure.protection import Protection
@@ -96,7 +97,7 @@ class Worker:
         self.build = build
         self.loop = asyncio.get_running_loop()
         self.carriers = Carriers(self.loop)
-        self.committer = Committer(store, clock, self.carriers, self._lost)
+        self.committer = Committer(store, clock, self.carriers, self._lost, self.is_late)
         self.threads = ThreadPoolExecutor(max_workers=min(64, max(4, concurrency)), thread_name_prefix="perdure-step")
         self.runs: dict[str, Run] = {}
         self.creating: set[str] = set()

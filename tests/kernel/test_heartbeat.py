@@ -120,3 +120,45 @@ async def test_no_body_enters_while_the_lease_may_be_over(tmp_path: Path, kind: 
             heart()._lasts_until = time.monotonic() + 3600.0
         await handle.result()
     assert entered == [(False, 2 if overtaken else 1)]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("overtaken", [False, True], ids=["renewed", "overtaken"])
+async def test_nothing_is_handed_over_while_the_lease_may_be_over(postgres_url: str, overtaken: bool) -> None:
+    heard: list[tuple[bool, int]] = []
+
+    @step
+    async def freeze() -> None:
+        heart()._lasts_until = 0.0  # as if the process had been stopped until the store's answer had come
+
+    @workflow
+    async def one_step() -> None:
+        await freeze()
+        heard.append((heart().is_late(), current().fence))
+
+    async with Engine(postgres_url, workflows=[one_step], lease=3600.0) as engine:
+
+        def worker() -> Worker:
+            assert engine.worker is not None
+            return engine.worker
+
+        def heart() -> Heartbeat:
+            found = worker().heartbeat
+            assert found is not None
+            return found
+
+        handle = await engine.start(one_step)
+        while not [entry for entry in await handle.history() if entry.status == "completed"]:
+            await asyncio.sleep(0)
+        for _ in range(3):  # the answer has come long since
+            await engine.store.get([handle.id])
+        assert worker().is_late()
+        assert heard == []
+        if overtaken:
+            mine = worker().record.id
+            assert await engine.store.declare_dead(mine, anyway=True)
+            worker()._declared_dead(mine)
+        else:
+            heart()._lasts_until = time.monotonic() + 3600.0
+        await handle.result()
+    assert heard == [(False, 2 if overtaken else 1)]

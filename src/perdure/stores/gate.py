@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from perdure.errors import PerdureError
 
@@ -49,7 +50,10 @@ class Pace:
 
 
 class Gate:
-    """Paces the attempts of one event loop. `errors`: what the driver raises; `in_words`: the same as Perdure's."""
+    """Lets one at a time of an event loop try. `errors`: what the driver raises; `in_words`: the same as Perdure's.
+
+    It serves several loops: the thread of a heartbeat may not have ended when that of the next one begins.
+    """
 
     def __init__(
         self, pace: Pace, errors: tuple[type[BaseException], ...], in_words: Callable[[BaseException], PerdureError]
@@ -57,7 +61,8 @@ class Gate:
         self._pace = pace
         self._errors = errors
         self._in_words = in_words
-        self._lock = asyncio.Lock()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._guard = threading.Lock()
         self._failed_at: float | None = None
         self._error: PerdureError | None = None
 
@@ -66,11 +71,16 @@ class Gate:
         if not self._pace.is_slow:
             return await self._try(reach)
         came = time.monotonic()
-        async with self._lock:
-            if self._failed_at is not None and self._failed_at > came and self._error is not None:
-                raise type(self._error)(str(self._error)) from self._error.__cause__
+        async with self._lock():
+            error = self._error
+            if self._failed_at is not None and self._failed_at > came and error is not None:
+                raise type(error)(str(error)) from error.__cause__
             await asyncio.sleep(self._pace.turn())
             return await self._try(reach)
+
+    def _lock(self) -> asyncio.Lock:
+        with self._guard:
+            return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
     async def _try(self, reach: Callable[[], Awaitable[Result]]) -> Result:
         try:

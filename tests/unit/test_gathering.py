@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perdure.committer import Work
+from perdure.gathering import Work
 from perdure.journal import INTENT
 from perdure.records import Change, Entry, Execution, Status
 
