@@ -25,6 +25,9 @@ SETTLING = 2.0
 BEATS = 3
 """In each lease."""
 
+LATE_BEAT = 0.25
+"""Seconds between two beats once the lease may be over: nothing goes on until it is known to be renewed."""
+
 SILENT_LEASES = 10
 """A loop that says nothing for so many leases is given up, until it says something again."""
 
@@ -133,12 +136,16 @@ class Heartbeat:
             self._tell(self._settled.set)
 
     async def _beat(self, over: asyncio.Event) -> None:
-        while not await _happens(over, self._lease / BEATS):
+        regular = self._lease / BEATS
+        reported = False
+        while not await _happens(over, min(regular, LATE_BEAT) if self.is_late() else regular):
             self._tell(self.loop_is_alive)
-            self._unanswered += 1
-            if self._unanswered > BEATS * SILENT_LEASES:
-                if self._unanswered == BEATS * SILENT_LEASES + 1:
-                    self._report_silence()
+            self._unanswered += not self.is_late()
+            silent = self._unanswered > BEATS * SILENT_LEASES
+            if silent and not reported:
+                self._report_silence()
+            reported = silent
+            if silent:
                 continue
             asked = monotonic()
             try:

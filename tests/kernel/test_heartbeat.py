@@ -74,6 +74,19 @@ async def test_a_loop_that_hangs_is_reported_once_and_beats_again_when_it_runs_a
     assert "in hang" in reports()[0]
 
 
+async def test_once_the_lease_may_be_over_the_next_beat_comes_soon() -> None:
+    store = Counting()
+    worker = await store.register(WorkerRecord(0), 60.0)
+    nothing: Any = lambda *told: None  # noqa: E731
+    over = time.monotonic() - 3600.0
+    heart = Heartbeat(store, worker.id, worker.epoch, 3600.0, since=over, beaten=nothing, dead=nothing, seen=nothing)
+    assert heart.is_late()
+    heart.start()
+    await more_beats(store, 1)  # a regular one would come in twenty minutes
+    heart.stop()
+    assert not heart.is_late()
+
+
 @pytest.mark.parametrize("kind", ["async", "plain", "once"])
 @pytest.mark.parametrize("overtaken", [False, True], ids=["renewed", "overtaken"])
 async def test_no_body_enters_while_the_lease_may_be_over(tmp_path: Path, kind: str, overtaken: bool) -> None:
