@@ -245,7 +245,7 @@ class Worker:
 
     def is_late(self) -> bool:
         """May others have taken over what runs here, this process having been stopped or cut off?"""
-        return self.heartbeat is not None and self.heartbeat.is_late()
+        return not self.registered or (self.heartbeat is not None and self.heartbeat.is_late())
 
     def _declared_dead(self, worker: int) -> None:
         if worker == self.record.id:
@@ -383,6 +383,8 @@ class Worker:
         created(verdict, error)
         if verdict != Verdict.OK or error is not None:
             return
+        if takes and not (self.registered and execution.owner == self.record.id):
+            return  # recorded under the name of one who was declared dead: whoever takes that over runs it
         if takes and workflow is not None:
             self.adopt(execution, workflow, [], None)
             if self.claims.is_alone() and execution.id in self.runs:

@@ -12,8 +12,9 @@ import pytest
 
 from perdure import Engine, current, step, workflow
 from perdure.heartbeat import BEATS, SILENT_LEASES, Heartbeat
-from perdure.records import WorkerRecord
+from perdure.records import Batch, Verdicts, WorkerRecord
 from perdure.stores.memory import MemoryStore
+from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
 from perdure.worker import Worker
 
@@ -175,3 +176,56 @@ async def test_nothing_is_handed_over_while_the_lease_may_be_over(postgres_url: 
             heart()._lasts_until = time.monotonic() + 3600.0
         await handle.result()
     assert heard == [(False, 2 if overtaken else 1)]
+
+
+class Withheld(PostgresStore):
+    """The answer to a start, and then the new name of a worker that was declared dead, come when they are let go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.recorded, self.answer, self.name = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def commit(self, batch: Batch) -> Verdicts:
+        verdicts = await super().commit(batch)
+        if batch.creates:
+            self.recorded.set()
+            await self.answer.wait()
+        return verdicts
+
+    async def register(self, record: WorkerRecord, lease: float) -> WorkerRecord:
+        if self.recorded.is_set():
+            await self.name.wait()
+        return await super().register(record, lease)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("first", ["the answer", "the name"])
+async def test_what_was_started_by_one_who_was_declared_dead_runs_once_for_its_next_owner(
+    postgres_url: str, first: str
+) -> None:
+    entered: list[int] = []
+
+    @step
+    async def body() -> None:
+        entered.append(current().fence)
+
+    @workflow
+    async def one_step() -> None:
+        await body()
+
+    store = Withheld(postgres_url)
+    async with Engine(store, workflows=[one_step], lease=3600.0) as engine:
+        assert engine.worker is not None
+        starting = asyncio.ensure_future(engine.start(one_step))
+        await store.recorded.wait()
+        mine = engine.worker.record.id
+        assert await store.declare_dead(mine, anyway=True)
+        engine.worker._declared_dead(mine)
+        let_go = [store.answer, store.name] if first == "the answer" else [store.name, store.answer]
+        for each in let_go:
+            each.set()
+            for _ in range(5):  # whatever follows from it has its time
+                await store.get(["nobody"])
+        await (await starting).result()
+        assert engine.worker.runs == {}
+    assert entered == [2]
