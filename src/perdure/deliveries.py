@@ -191,7 +191,7 @@ def goes_back(status: Status, wish: str | None, generation: int) -> bool:
         return False
     try:
         return bool(json.loads(wish).get("generation") == generation)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
