@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from perdure import beginnings
+from perdure.committer import SOON
 from perdure.endings import CRASHES, crash_loop
 from perdure.errors import DecodeError, PerdureError, StoreUnavailableError
 from perdure.executor import Run
@@ -202,6 +203,7 @@ class Claims:
                 journals = await worker.insist(lambda: worker.store.load(ids))
             except DecodeError:
                 journals = await self._load_each(known)
+            known = await self._still_ours(known, journals)
             worker.loop.call_soon(self._begin_all, known, journals, inboxes)
 
     async def _load_each(self, rows: Sequence[Execution]) -> dict[str, list[Entry] | PerdureError]:
@@ -215,6 +217,26 @@ class Claims:
                 journals[row.id] = error
         return journals
 
+    async def _still_ours(self, rows: list[Execution], journals: dict[str, Any]) -> list[Execution]:
+        """Without those that, by their journals, others have claimed since: this process was stopped meanwhile."""
+        worker, lost = self.worker, set[str]()
+        doubtful = [row for row in rows if _is_overtaken(row, journals.get(row.id))]
+        if doubtful:
+            found = await worker.insist(lambda: worker.store.get([row.id for row in doubtful]))
+            for row in doubtful:
+                now = found.get(row.id)
+                if now is not None and (now.owner, now.fence) == (row.owner, row.fence):
+                    words = (
+                        f"the journal of {row.id} is damaged: its last entry has the fence {journals[row.id][-1].fence}"
+                    )
+                    journals[row.id] = DecodeError(
+                        f"{words}, and {row.fence} is that of its owner", execution_id=row.id
+                    )
+                else:
+                    lost.add(row.id)
+            self.loading -= lost
+        return [row for row in rows if row.id not in lost]
+
     def _begin_all(self, rows: Iterable[Execution], journals: dict[str, Any], inboxes: dict[str, Inbox]) -> None:
         """Begin claimed executions, and leave the loop to others every now and then: replays may be long."""
         worker = self.worker
@@ -222,6 +244,9 @@ class Claims:
 
         def begin_some() -> None:
             end = perf_counter() + TURN
+            if worker.is_late() and worker.registered:  # stopped since they were read, perhaps, and overtaken
+                worker.loop.call_later(SOON, begin_some)
+                return
             for row in pending:
                 self.loading.discard(row.id)
                 if worker.registered and row.owner == worker.record.id:
@@ -248,3 +273,7 @@ class Claims:
             beginnings.block_unread(run, journal)
             return
         worker.adopt(row, workflow, journal, inbox)
+
+
+def _is_overtaken(row: Execution, journal: list[Entry] | PerdureError | None) -> bool:
+    return isinstance(journal, list) and bool(journal) and journal[-1].fence > row.fence

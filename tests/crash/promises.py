@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.codec import checksum
@@ -269,12 +269,21 @@ def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             yield f"I35: the row of {row['id']} does not fit its checksum"
     ended: set[str] = set()
     cancelled: set[str] = set()
+    fences = {row["id"]: row["fence"] for row in rows.executions}
     for line in lines:
         if line.what == ACK and line.key == "result":
             ended.add(line.execution)
         elif line.what == ACK and line.key == "cancel":
             cancelled.add(line.execution)
-        elif line.what in (ENTER, HEARD) and line.execution in ended:
+        elif line.what in (ENTER, HEARD) and line.execution in ended and not _was_entering(line, fences):
             yield f"I26: {line.execution} has ended, and then: {line}"
         elif line.what == ENTER and any(f"{line.execution}/".startswith(f"{id}/") for id in cancelled):
             yield f"I27: cancelled, and then: {line}"
+
+
+def _was_entering(line: Line, fences: Mapping[str, int]) -> bool:
+    """A worker may be stopped between entering a body and the ledger's line of it, and go on once it is overtaken.
+
+    Nothing of it is recorded (I10). But whatever is handed over to it after that is a broken promise.
+    """
+    return line.what == ENTER and line.fence < fences.get(line.execution, 0)

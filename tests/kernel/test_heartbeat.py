@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perdure import Engine, current, step, workflow
+from perdure import Engine, Waiting, current, interrupt, step, workflow
 from perdure.heartbeat import BEATS, SILENT_LEASES, Heartbeat
-from perdure.records import Batch, Verdicts, WorkerRecord
+from perdure.records import Batch, Entry, Verdicts, WorkerRecord
 from perdure.stores.memory import MemoryStore
 from perdure.stores.postgres import PostgresStore
 from perdure.stores.sqlite import SqliteStore
@@ -229,3 +230,54 @@ async def test_what_was_started_by_one_who_was_declared_dead_runs_once_for_its_n
         await (await starting).result()
         assert engine.worker.runs == {}
     assert entered == [2]
+
+
+class Held(PostgresStore):
+    """Journals are read when they are let go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def load(self, ids: Sequence[str]) -> dict[str, list[Entry]]:
+        self.asked.set()
+        await self.go.wait()
+        return await super().load(ids)
+
+
+@pytest.mark.postgres
+async def test_who_was_stopped_between_claim_and_reading_replays_nothing_that_another_has_recorded_since(
+    postgres_url: str,
+) -> None:
+    heard: list[int] = []
+
+    @step
+    async def body(n: int) -> int:
+        return n
+
+    @workflow
+    async def asks() -> int:
+        first = await body(1)
+        heard.append(current().fence)
+        more = await interrupt("how many more?", schema=int)
+        return first + more + await body(5)
+
+    flows = [asks]
+    async with Engine(postgres_url, workflows=flows) as engine:
+        handle = await engine.start(asks)
+        waits = await handle.outcome()
+        assert isinstance(waits, Waiting)
+    slow = Held(postgres_url)
+    async with Engine(slow, workflows=flows, lease=3600.0) as stopped:
+        assert stopped.worker is not None
+        await stopped.answer(waits.requests[0].id, 10)
+        await slow.asked.wait()  # it has claimed it
+        async with Engine(postgres_url, workflows=flows) as other:
+            assert await other.store.declare_dead(stopped.worker.record.id, anyway=True)
+            assert await other.get(handle.id).result() == 16
+        slow.go.set()
+        while stopped.worker.claims.loading:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert stopped.worker.runs == {}
+    assert heard == [1, 3]
