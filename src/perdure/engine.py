@@ -27,7 +27,7 @@ from perdure.handle import Handle
 from perdure.housekeeping import Housekeeping
 from perdure.keys import NAMESPACE_MARK, check_execution_id
 from perdure.loop import install_generator_hooks
-from perdure.notifiers import Notices, Notifier
+from perdure.notices import Notices, Notifier
 from perdure.outbox import Outbox
 from perdure.outcome import User
 from perdure.people import People

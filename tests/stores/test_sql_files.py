@@ -51,7 +51,7 @@ def test_a_migration_is_cut_into_its_statements() -> None:
 
 
 def _files(monkeypatch: pytest.MonkeyPatch, module: Any, folder: Path, load: Callable[..., Any]) -> Callable[..., Any]:
-    monkeypatch.setattr(module, "files", lambda name: folder)
+    monkeypatch.setattr(module, "FOLDER", folder)
     return load.__wrapped__  # type: ignore[attr-defined, no-any-return]
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
 
 NO_TABLES = (
     "{} has no tables of Perdure, and whoever only looks makes none: `perdure db init` does, and so does the first"
@@ -43,7 +45,7 @@ class Migration:
 def load_migrations(dialect: str) -> tuple[Migration, ...]:
     """All migrations of a dialect, in order."""
     found = []
-    for file in (files(__name__) / dialect).iterdir():
+    for file in (FOLDER / dialect).iterdir():
         if match := _FILE.fullmatch(file.name):
             text = file.read_text("utf-8")
             writer = _OLDEST_WRITER.search(text)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
+
+FOLDER = Path(__file__).parent
 
 _NAME = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 
@@ -18,7 +20,7 @@ _NAME = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
 @cache
 def load_queries(dialect: str) -> MappingProxyType[str, str]:
     """The statements of `<dialect>.sql` by name, without their comment lines and closing semicolon."""
-    text = (files(__name__) / f"{dialect}.sql").read_text("utf-8")
+    text = (FOLDER / f"{dialect}.sql").read_text("utf-8")
     _, *parts = _NAME.split(text)
     names, bodies = parts[::2], parts[1::2]
     twice = {name for name in names if names.count(name) > 1}
