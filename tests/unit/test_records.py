@@ -124,6 +124,10 @@ def _table(path: Path, name: str) -> str:
 
 
 def _checked(table: str, column: str) -> set[str]:
-    found = re.search(rf"^    {column} .*?\bin \((.*?)\)", table, re.DOTALL | re.MULTILINE)
+    """What a column's check names: in a list, or one by one."""
+    found = re.search(rf"^    {column} [^\n]*\bcheck \((.*?)\)(?:\)|,$)", table, re.DOTALL | re.MULTILINE)
     assert found is not None, f"no check of {column}"
+    listed = re.fullmatch(rf"\s*{column} in \((.*)", found[1], re.DOTALL)
+    alone = re.fullmatch(rf"\s*{column} = '\w+'(?:\s+or {column} = '\w+')*\s*", found[1])
+    assert listed or alone, found[1]
     return set(re.findall(r"'(\w+)'", found[1]))
