@@ -85,7 +85,7 @@ class StartFrom:
 class Wish:
     """What the owner shall do ("cancel", "pause"): OK, ENDED, GONE. It is carried out by the owner, at rest.
 
-    OWNED: it is being rolled back, and nothing was changed. Of several wishes to cancel the first says who, and why.
+    OWNED: it `is_bound_back`, and nothing was changed. Of several wishes to cancel the first says who, and why.
     """
 
     execution_id: str
@@ -133,7 +133,7 @@ class Cut:
 
 @dataclass(slots=True, frozen=True)
 class Rewind:
-    """Have an execution rolled back: OK, REPEAT (it is being so already), ENDED (nothing is left to undo), GONE.
+    """Have an execution rolled back: OK, REPEAT (it `is_bound_back` already), ENDED (nothing is left to undo), GONE.
 
     OWNED: its rollback is not over, what failed of it waits for a person.
     A running one keeps its status: this is a wish like others. Any other, ended or not, is `rolling_back` from here on,
@@ -193,6 +193,15 @@ def goes_back(status: Status, wish: str | None, generation: int) -> bool:
         return bool(json.loads(wish).get("generation") == generation)
     except (ValueError, RecursionError):
         return False
+
+
+def is_bound_back(status: Status, wish: str | None, generation: int) -> bool:
+    """Is an execution being rolled back, or will whoever runs it do so at rest? It takes no other wish till then.
+
+    One that is paused or blocked has nobody who would; and one that has ended did so before it was heard.
+    """
+    is_run = status in (Status.PENDING, Status.RUNNING, Status.WAITING, Status.ROLLING_BACK)
+    return is_run and goes_back(status, wish, generation)
 
 
 def takes_answers(kind: str, status: Status, wish: str | None, generation: int) -> bool:

@@ -101,7 +101,7 @@ async def roll_back(
         if receipt.verdict == Verdict.ENDED:
             raise PerdureError(f"{row.id} is rolled back: nothing is left to undo", execution_id=row.id)
         if receipt.verdict == Verdict.REPEAT:
-            raise AlreadyRollingBackError(f"{row.id} is being rolled back already", execution_id=row.id)
+            raise AlreadyRollingBackError(f"{row.id} is being rolled back already, or is to be", execution_id=row.id)
         if receipt.verdict == Verdict.OWNED:
             raise AlreadyRollingBackError(
                 f"{row.id} is being rolled back already, and waits for a person: settle the undos that failed with"

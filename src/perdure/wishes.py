@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perdure.clock import Clock
 from perdure.crew import live_workers, nobody_runs
-from perdure.deliveries import Settle, Wish
+from perdure.deliveries import Settle, Wish, is_bound_back
 from perdure.errors import NotFoundError, PerdureError
 from perdure.records import ENDED, Execution, Status, Verdict
 from perdure.store import Store
@@ -33,9 +33,10 @@ async def cancel(
         if row.owner is not None:
             for suspect in await store.suspects(0):
                 await store.declare_dead(suspect)
-        if row.status is Status.ROLLING_BACK or row.wish != "cancel":
+        bound = is_bound_back(row.status, row.wish, row.generation)
+        if bound or row.wish != "cancel":
             # A rollback takes no wish and may go on behind its target; or somebody has wished something else since.
-            if row.status is Status.ROLLING_BACK and not patient:
+            if bound and not patient:
                 await _refuse_if_alone(store, row)
             await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
             tries += 1
@@ -62,10 +63,14 @@ async def _refuse_if_alone(store: Store, row: Execution) -> None:
     nobody = nobody_runs(await live_workers(store), row)
     if nobody is not None:
         raise PerdureError(
-            f"{row.id} is being rolled back, and {nobody}: it is not cancelled. Start one, and it goes on; or cancel it"
+            f"{row.id} {_going_back(row)}, and {nobody}: it is not cancelled. Start one, and it goes on; or cancel it"
             " then",
             execution_id=row.id,
         )
+
+
+def _going_back(row: Execution) -> str:
+    return "is being rolled back" if row.status is Status.ROLLING_BACK else "is to be rolled back"
 
 
 def _childless(children: list[Execution]) -> bool:
@@ -75,7 +80,7 @@ def _childless(children: list[Execution]) -> bool:
 async def pause(store: Store, clock: Clock, execution_id: str, by: str | None, reason: str | None) -> None:
     """Pause an execution; returns once that is durable.
 
-    Raises `NotFoundError`, and `PerdureError` if it has ended or is blocked.
+    Raises `NotFoundError`, and `PerdureError` if it has ended, is blocked, or is to be rolled back.
     """
     tries = 0
     receipt = await store.deliver(Wish(execution_id, "pause", by, reason), clock.now())
@@ -87,6 +92,8 @@ async def pause(store: Store, clock: Clock, execution_id: str, by: str | None, r
             return
         if row.status in ENDED or row.status in (Status.BLOCKED, Status.ROLLING_BACK):
             raise PerdureError(f"{execution_id} is {row.status}: it cannot be paused", execution_id=execution_id)
+        if is_bound_back(row.status, row.wish, row.generation):
+            raise PerdureError(f"{execution_id} is to be rolled back: it cannot be paused", execution_id=execution_id)
         if row.wish != "pause":
             wish = "roll back" if (row.wish or "").startswith("{") else row.wish or "go on"
             raise PerdureError(f"{execution_id} was told to {wish} meanwhile", execution_id=execution_id)

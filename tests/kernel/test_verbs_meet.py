@@ -33,6 +33,7 @@ from perdure import (
     workflow,
 )
 from perdure.deliveries import Wish
+from perdure.testing.checks.scene import new_worker
 from perdure.timeline import timeline
 
 GATE: dict[str, asyncio.Event] = {}
@@ -296,3 +297,55 @@ async def test_a_fork_and_a_start_of_one_id_at_the_same_moment_are_not_mixed(
         fork = await handle.fork("start", execution_id="z")
         assert [entry.key for entry in await engine.store.history("z")][:2] == ["start#1", "inherited"]
         assert isinstance(await fork.outcome(), Waiting)
+
+
+# A rollback that has not begun --------------------------------------------------------------------------------
+
+
+async def test_a_rollback_whose_owner_has_died_is_not_overwritten_by_a_later_wish(place: Any) -> None:
+    async with Engine(place, workflows=FLOWS) as engine:
+        await asks(engine)
+    async with Engine(place, workflows=FLOWS, worker=False) as client:
+        handle = client.get("x")
+        [question] = await handle.requests()
+        await client.answer(question.id, True)
+        dying = await new_worker(client.store)
+        known = {"workflows": [(makes_and_asks.name, 1)], "queues": ["default"]}
+        [claimed] = await client.store.claim(dying.id, dying.epoch, 1, now=client.clock.now(), **known)
+        await handle.rollback(by="ana", wait=False)
+        assert await client.store.declare_dead(dying.id, anyway=True)
+        before = await handle.row()
+        assert (claimed.id, before.status, before.wish_by) == ("x", "running", "ana")
+        with pytest.raises(PerdureError, match="is to be rolled back, and no live worker knows makes_and_asks"):
+            await handle.cancel(by="bo")
+        with pytest.raises(PerdureError, match="is to be rolled back: it cannot be paused"):
+            await handle.pause(by="bo")
+        with pytest.raises(AlreadyRollingBackError):
+            await handle.rollback("start", by="bo", wait=False)
+        after = await handle.row()
+        assert (after.status, after.wish, after.wish_by) == (before.status, before.wish, "ana")
+        GATE["undo"].set()
+        async with Engine(place, workflows=FLOWS):
+            while not isinstance(outcome := await handle.outcome(), RolledBack):
+                assert not isinstance(outcome, Cancelled)
+                await asyncio.sleep(0)
+        assert GATE["undoing"].is_set()
+        actions = (await client.store.dossiers(["x"]))["x"].actions
+        assert [(action.key, action.status) for action in actions] == [("made#1", "completed")]
+
+
+async def test_who_meets_a_rollback_that_has_not_begun_is_told_and_who_asked_for_it_is_not(place: Any) -> None:
+    GATE["undo"].set()
+    async with Engine(place, workflows=FLOWS) as engine:
+        handle = await engine.start(asks_meanwhile.options(execution_id="x"))
+        await GATE["entered"].wait()
+        rolling = asyncio.ensure_future(handle.rollback(by="ana"))
+        await has_wish(handle)
+        with pytest.raises(PerdureError, match="is to be rolled back: it cannot be paused"):
+            await handle.pause(by="bo")
+        with pytest.raises(AlreadyRollingBackError):
+            await handle.rollback("start", by="bo")
+        cancelling = asyncio.ensure_future(handle.cancel(by="cleo"))
+        GATE["open"].set()
+        await rolling
+        assert isinstance(await cancelling, RolledBack)

@@ -21,6 +21,7 @@ from perdure.deliveries import (
     StartWith,
     Wish,
     goes_back,
+    is_bound_back,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Status, Verdict, is_legal
@@ -122,7 +123,7 @@ class MemoryDeliveries(MemoryMoves):
             return Receipt(Verdict.ENDED, row.id)
         match delivery:
             case Wish():
-                if row.status is Status.ROLLING_BACK:
+                if is_bound_back(row.status, row.wish, row.generation):
                     return Receipt(Verdict.OWNED, row.id)
                 if (row.wish, delivery.wish) != ("cancel", "cancel"):
                     row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
@@ -171,7 +172,9 @@ class MemoryDeliveries(MemoryMoves):
         row = self._executions.get(delivery.execution_id)
         if row is None:
             return Receipt(Verdict.GONE)
-        if row.status is Status.ROLLING_BACK:
+        if row.status is Status.ROLLING_BACK or (
+            row.wish != delivery.wish and is_bound_back(row.status, row.wish, row.generation)
+        ):
             return Receipt(Verdict.REPEAT, row.id)
         if row.status is Status.ROLLBACK_FAILED:
             return Receipt(Verdict.OWNED, row.id)

@@ -26,6 +26,7 @@ from perdure.deliveries import (
     StartWith,
     Wish,
     goes_back,
+    is_bound_back,
     takes_answers,
 )
 from perdure.records import (
@@ -70,6 +71,9 @@ class _Standing:
     nudges: int
     owner: int | None
     generation: int
+
+    def is_bound_back(self) -> bool:
+        return is_bound_back(self.status, self.wish, self.generation)
 
 
 async def deliver(session: Session, delivery: Delivery) -> Receipt:
@@ -223,7 +227,7 @@ async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
     if standing.status in ENDED:
         return await _refuse(session, Receipt(Verdict.ENDED, id))
     if isinstance(delivery, Wish):
-        if standing.status is Status.ROLLING_BACK:
+        if standing.is_bound_back():
             return await _refuse(session, Receipt(Verdict.OWNED, id))
         wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
         said = [] if (standing.wish, delivery.wish) == ("cancel", "cancel") else [wish]
@@ -287,7 +291,7 @@ async def _rewind(session: Session, delivery: Rewind) -> Receipt:
     standing = _standing(rows)
     if standing is None:
         return await _refuse(session, Receipt(Verdict.GONE))
-    if standing.status is Status.ROLLING_BACK:
+    if standing.status is Status.ROLLING_BACK or (standing.wish != delivery.wish and standing.is_bound_back()):
         return await _refuse(session, Receipt(Verdict.REPEAT, id))
     if standing.status is Status.ROLLBACK_FAILED:
         return await _refuse(session, Receipt(Verdict.OWNED, id))

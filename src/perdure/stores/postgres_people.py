@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perdure.deliveries import Decide, Note, Receipt, Rewind, takes_answers
+from perdure.deliveries import Decide, Note, Receipt, Rewind, is_bound_back, takes_answers
 from perdure.records import (
     AuditEvent,
     DecisionRow,
@@ -39,7 +39,7 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
         status = Status(row["status"])
         match delivery:
             case Rewind():
-                return Receipt(await _rewind(pool, connection, delivery, status), id)
+                return Receipt(await _rewind(pool, connection, delivery, row), id)
             case Decide():
                 return await _take_part(pool, connection, delivery, id, row)
             case Note():
@@ -49,8 +49,10 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
                 return Receipt(Verdict.OK, id)
 
 
-async def _rewind(pool: Pool, connection: Any, delivery: Rewind, status: Status) -> Verdict:
-    if status is Status.ROLLING_BACK:
+async def _rewind(pool: Pool, connection: Any, delivery: Rewind, row: Any) -> Verdict:
+    status = Status(row["status"])
+    bound = row["wish"] != delivery.wish and is_bound_back(status, row["wish"], row["generation"])
+    if status is Status.ROLLING_BACK or bound:
         return Verdict.REPEAT
     if status is Status.ROLLBACK_FAILED:
         return Verdict.OWNED

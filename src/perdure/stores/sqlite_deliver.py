@@ -22,6 +22,7 @@ from perdure.deliveries import (
     StartWith,
     Wish,
     goes_back,
+    is_bound_back,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Request, Status, Verdict, is_legal
@@ -56,6 +57,9 @@ class _Standing:
     fence: int
     nudges: int
     generation: int
+
+    def is_bound_back(self) -> bool:
+        return is_bound_back(self.status, self.wish, self.generation)
 
 
 def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
@@ -163,7 +167,7 @@ def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> R
     here = {"id": id, "now": now}
     match delivery:
         case Wish():
-            if standing.status is Status.ROLLING_BACK:
+            if standing.is_bound_back():
                 return Receipt(Verdict.OWNED, id)
             wish = {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason}
             if (standing.wish, delivery.wish) != ("cancel", "cancel"):
@@ -215,7 +219,7 @@ def _rewind(database: Database, delivery: Rewind, now: str) -> Receipt:
     standing = _standing(database, id)
     if standing is None:
         return Receipt(Verdict.GONE)
-    if standing.status is Status.ROLLING_BACK:
+    if standing.status is Status.ROLLING_BACK or (standing.wish != delivery.wish and standing.is_bound_back()):
         return Receipt(Verdict.REPEAT, id)
     if standing.status is Status.ROLLBACK_FAILED:
         return Receipt(Verdict.OWNED, id)

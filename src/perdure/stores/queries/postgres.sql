@@ -225,11 +225,13 @@ select exists (select from messages where id = $1);
 -- name: deliver_wish
 -- What the owner shall do. No verdict: gone.
 with execution as materialized (
-    select w.id, w.status from workflow_executions w where w.id = $1 for no key update
+    select w.id, w.status, w.wish, w.generation from workflow_executions w where w.id = $1 for no key update
 ), judged as materialized (
     select id, case
         when status in ('completed', 'failed', 'cancelled', 'rolled_back', 'rollback_failed') then 'ended'
         when status = 'rolling_back' then 'owned'
+        when status in ('pending', 'running', 'waiting')
+            and case when wish like '{%' then (wish::json ->> 'generation')::integer = generation end then 'owned'
         else 'ok'
     end as verdict
     from execution

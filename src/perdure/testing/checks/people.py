@@ -114,6 +114,36 @@ async def what_is_rolled_back_takes_no_other_wish(store: Store) -> None:
     equal(await scene.row(), before)
 
 
+async def what_is_to_be_rolled_back_takes_no_other_wish(store: Store) -> None:
+    """Its owner has not heard of the rollback yet, and may never do so. Who has ended was not there to hear."""
+    scene = await Scene.begin(store)
+    order, other, voided = '{"generation":0,"id":"a"}', '{"generation":0,"id":"b"}', '{"generation":-1,"id":"a"}'
+    ours = {"owner": scene.worker.id, "fence": 1}
+    for status in (Status.PENDING, Status.RUNNING, Status.PAUSED, Status.BLOCKED, Status.COMPLETED):
+        owned: dict[str, Any] = ours if status is Status.RUNNING else {}
+        await scene.create(scene.execution(status, status=status, wish=order, wish_by="ana", **owned))
+    for status in (Status.PENDING, Status.RUNNING):
+        before = await scene.row(status)
+        for wish in ("cancel", "pause"):
+            receipt = await store.deliver(Wish(scene.id(status), wish, "bo", None), scene.now)
+            equal((receipt.verdict, receipt.execution_id), (Verdict.OWNED, scene.id(status)), f"{wish}, {status}")
+        again = await store.deliver(Rewind(scene.id(status), other, "bo", None), scene.now)
+        equal(again.verdict, Verdict.REPEAT, f"another rollback, {status}")
+        equal(await scene.row(status), before)
+    for status in (Status.PENDING, Status.RUNNING, Status.COMPLETED):
+        repeat = await store.deliver(Rewind(scene.id(status), order, "ana", None), scene.now)
+        equal(repeat.verdict, Verdict.OK, f"the same rollback, {status}")
+    moved = [(await scene.row(status)).status for status in (Status.PENDING, Status.RUNNING, Status.COMPLETED)]
+    equal(moved, [Status.ROLLING_BACK, Status.RUNNING, Status.ROLLING_BACK])
+    for status in (Status.PAUSED, Status.BLOCKED):
+        receipt = await store.deliver(Wish(scene.id(status), "cancel", "bo", None), scene.now)
+        equal(
+            (receipt.verdict, (await scene.row(status)).wish), (Verdict.OK, "cancel"), f"nobody would do it, {status}"
+        )
+    await scene.create(scene.execution("earlier", status=Status.RUNNING, wish=voided, **ours))
+    equal((await store.deliver(Wish(scene.id("earlier"), "pause", None, None), scene.now)).verdict, Verdict.OK)
+
+
 async def who_has_not_heard_of_it_all_does_not_give_a_rollback_up(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run()
