@@ -36,7 +36,6 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
         row = await connection.fetchrow(pool.sql["standing"], id)
         if row is None:
             return Receipt(Verdict.GONE)
-        status = Status(row["status"])
         match delivery:
             case Rewind():
                 return Receipt(await _rewind(pool, connection, delivery, row), id)
