@@ -38,7 +38,6 @@ from perdure.views import request_view
 from perdure.votes import (
     State,
     Vote,
-    content_of,
     count,
     decision_text,
     is_named,
@@ -155,19 +154,21 @@ def _vote(request: Request, dossier: Dossier, decision: Any, who: User | None, c
 
 
 def _check_first(request: Request, state: State, votes: Sequence[Vote], vote: Vote) -> None:
-    """The first word of a person stands, and the first decision. Raises `AlreadyDecidedError`, or that all is said."""
+    """The first decision stands, and what was said in a stage that is over; in this one people may say otherwise.
+
+    Raises `AlreadyDecidedError`, or that all is said.
+    """
     earlier = [each for each in votes if each.by == vote.by]
     if request.status == "open":
-        if not earlier or (vote.by is None and state.verdict is None and not state.voices):
+        if not earlier or (vote.by is None and not state.voices):
             return
         if earlier[-1].words == vote.words:
             raise _Settled(request)
-        theirs = state.voices.get(vote.by)
-        if theirs is not None and state.leading != theirs and content_of(vote, state.standing) == state.leading:
-            return  # they join what somebody else has changed since
+        if vote.by in state.voices:
+            return
         raise AlreadyDecidedError(
             f"{vote.by or 'somebody'} has already {earlier[-1].said} {request.id} at"
-            f" {to_datetime(earlier[-1].at):%Y-%m-%d %H:%M:%S} UTC; that stands",
+            f" {to_datetime(earlier[-1].at):%Y-%m-%d %H:%M:%S} UTC, in an earlier stage; that stands",
             execution_id=request.execution_id,
             key=request.key,
         )

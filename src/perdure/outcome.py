@@ -37,7 +37,8 @@ class OpenRequest:
 
     `status`: open, decided, expired, withdrawn. `schema`: the JSON Schema (as text) that an answer must fit. Of an
     approval: `actions` with the arguments as they stand, `approvers` of the stage that is decided now, the `decisions`
-    so far, and the `digest` that binds them to what is asked.
+    so far, and the `digest` that binds them to what is asked. `split`: who says what now, in words, where the people of
+    a quorum say different things; else empty.
     """
 
     id: str
@@ -58,6 +59,7 @@ class OpenRequest:
     approvers: Sequence[str] = ()
     decisions: Sequence[Voice] = ()
     digest: str | None = None
+    split: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, frozen=True)

@@ -85,9 +85,11 @@ class People:
         """Decide an approval, or have one's part in it: "approve", "reject", or which of these for each action.
 
         `decision`: for actions `{"id": "approve" | "reject" | Rejected(reason) | Edit({...})}`; every action must be
-        named. Gives the request as it then stands; where a quorum or stages are to follow it is still open. The same
-        word again changes nothing. Raises `NotApproverError`, `InvalidAnswerError` (nothing is changed),
-        `AlreadyDecidedError` (it tells the first decision), `NotFoundError`.
+        named. Gives the request as it then stands; where a quorum or stages are to follow it is still open. Until its
+        stage is over, whoever has spoken may say something else, or reject: the latest word of each counts, every one
+        is kept. The same word again changes nothing. Raises `NotApproverError`, `InvalidAnswerError` (nothing is
+        changed), `AlreadyDecidedError` (after the decision, or in a later stage; it tells the first word),
+        `NotFoundError`.
         """
         self._check_here(request_id)
         who = await self._who(by)

@@ -198,13 +198,15 @@ def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry], readab
 
 
 def _faults_of_votes(request: Request, votes: Sequence[Vote], events: Sequence[AuditEvent]) -> Iterator[str]:
-    told = {(event.actor, event.created_at, event.what): event.comment for event in events}
+    told: dict[tuple[str | None, int, str], set[str | None]] = {}
+    for event in events:
+        told.setdefault((event.actor, event.created_at, event.what), set()).add(event.comment)
     said = set()
     for vote in votes:
         what = "expired" if request.status == "expired" and vote.by == request.answered_by else vote.said
         which = (None if what == "expired" else vote.by, vote.at, what)
         said.add(which)
-        if which not in told or (vote.whole and what != "expired" and vote.comment != told[which]):
+        if which not in told or (vote.whole and what != "expired" and vote.comment not in told[which]):
             yield f"the decision of {vote.by or 'somebody'} on {request.id} is not that of the chain"
     for actor, at, what in told:
         if what in VOTED and (actor, at, what) not in said and not (is_ruled(request) and actor == request.answered_by):

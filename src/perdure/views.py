@@ -207,9 +207,10 @@ def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
     """A request as people see it. `dossier`: where what was said of it so far is to be seen, too."""
     actions: list[Action] = []
     approvers: list[str] = []
+    split: dict[str, str] = {}
     said = [] if dossier is None else [each for each in dossier.decisions if each.request_id == row.id]
     if row.policy is not None:
-        actions, approvers = _asked(row, said)
+        actions, approvers, split = _asked(row, said)
     return OpenRequest(
         id=row.id,
         execution_id=row.execution_id,
@@ -229,6 +230,7 @@ def request_view(row: Request, dossier: Dossier | None = None) -> OpenRequest:
         approvers=approvers,
         decisions=[_voice(each) for each in said],
         digest=row.digest,
+        split=split if row.status == "open" else {},
     )
 
 
@@ -239,8 +241,11 @@ def _details(row: Request) -> str | None:
         return row.details
 
 
-def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[str]]:
-    """The actions of an approval, their arguments as they stand, and who decides now. Of what is damaged, nothing."""
+def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[str], dict[str, str]]:
+    """The actions of an approval, their arguments as they stand, who decides now, and who says what if they differ.
+
+    Of what is damaged, nothing.
+    """
     approvers: list[str] = []
     try:
         policy = policy_of(row)
@@ -249,9 +254,9 @@ def _asked(row: Request, said: list[DecisionRow]) -> tuple[list[Action], list[st
         state = state_of(policy, asked, votes_of(said, asked))
         standing = {id: json.loads(text) for id, text in state.standing.items() if text is not None}
         stand = [replace(each, arguments=standing.get(each.id, each.arguments)) for each in asked]
-        return [each.view() for each in stand], stage_of(policy, state).approvers
+        return [each.view() for each in stand], stage_of(policy, state).approvers, state.split
     except (DecodeError, ValueError, TypeError, AttributeError, RecursionError):
-        return [], approvers
+        return [], approvers, {}
 
 
 def _decision(text: str | None) -> Any:

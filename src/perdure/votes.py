@@ -1,8 +1,9 @@
 """Votes, pure: what people said of an approval, and what that leads to.
 
 One person's part is a *vote*, kept as one row for each action (or a single one for the whole). What a vote comes to is
-its *content*: for each action the arguments that are approved, or None. A stage is over when its quorum of people is of
-one content; it ends the request when it is the last one, or when somebody rejects everything.
+its *content*: for each action the arguments that are approved, or None. While a stage lasts, the latest vote of each
+person counts. It is over when its quorum of people is of one content; it ends the request when it is the last one, or
+when somebody rejects everything.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def votes_of(rows: Sequence[DecisionRow], actions: Sequence[Asked]) -> list[Vote
             last is None
             or row.action_id is None
             or last.whole
+            or row.action_id in last.words
             or (last.by, last.at) != (row.decided_by, row.decided_at)
         ):
             last = Vote(row.decided_by, row.decided_via, row.decided_at, row.comment, {}, {}, row.action_id is None)
@@ -174,8 +176,8 @@ def _invalid(words: str) -> InvalidAnswerError:
 class State:
     """How a request stands after its votes. `standing`: what the last stage that is over came to, or what was asked.
 
-    `voices`: the contents of this stage's votes by person, in their order. `verdict`: what it is decided to be, once it
-    is; `last`: whose vote that was.
+    `voices`: what the latest vote of each person in this stage comes to, in their order. `verdict`: what it is decided
+    to be, once it is; `last`: whose vote that was.
     """
 
     stage: int
@@ -186,9 +188,26 @@ class State:
     reasons: dict[str, str | None] = field(default_factory=dict)
 
     @property
-    def leading(self) -> Content | None:
-        """What the latest vote of this stage comes to."""
-        return next(reversed(self.voices.values()), None)
+    def split(self) -> dict[str, str]:
+        """What each person says now, in words, where people say different things; else nothing."""
+        said = list(self.voices.values())
+        if all(content == said[0] for content in said):
+            return {}
+        return {by or "somebody": self._in_words(content) for by, content in self.voices.items()}
+
+    def _in_words(self, content: Content) -> str:
+        told = {id: _change(stood, content[id]) for id, stood in self.standing.items() if stood is not None}
+        if len(told) == 1 or set(told.values()) == {APPROVED}:
+            return next(iter(told.values()))
+        return ", ".join(f"{id} {words}" for id, words in told.items())
+
+
+def _change(stood: str, now: str | None) -> str:
+    if now is None:
+        return REJECTED
+    before, after = json.loads(stood), json.loads(now)
+    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    return f"{EDITED} to {dump(changed)}" if changed else APPROVED
 
 
 def content_of(vote: Vote, standing: Content) -> dict[str, str | None]:

@@ -38,6 +38,12 @@ async def spend() -> list[str]:
 async def two() -> str:
     decision = await approval("Both?", approvers=["ana", "bob"], quorum=2)
     return str(decision.approved)
+
+@workflow
+async def both_spend() -> str:
+    buy = [Action("buy", "buy", {"cents": 5})]
+    decision = await approval("Spend?", actions=buy, approvers=["ana", "bob"], quorum=2)
+    return str(decision["buy"].arguments["cents"])
 """
 
 
@@ -123,6 +129,21 @@ def test_a_quorum_says_who_is_still_to_decide(desk: Shell) -> None:
     assert desk("approve", "q", "--by", "bob").code == 1
     assert desk("approve", "q", "--by", "cid").code == 0
     assert desk("run", "desk:two", "--id", "q").out == '"True"\n'
+
+
+def test_people_who_say_different_things_are_told_so_and_either_joins_the_other(desk: Shell) -> None:
+    desk("run", "desk:both_spend", "--id", "q")
+    desk("approve", "q", "--by", "ana", "--edit", '{"cents": 4}')
+    differ = desk("approve", "q", "--by", "bob")
+    words = 'ana and bob say different things (ana: edited to {"cents":4}; bob: approved)'
+    assert words in differ.out
+    assert words in desk("inbox").out
+    assert words in desk("show", "q").out
+    [item] = desk("inbox", "--json").json["items"]
+    assert item["split"] == {"ana": 'edited to {"cents":4}', "bob": "approved"}
+    assert "approved by bob" in desk("approve", "q", "--by", "bob", "--edit", '{"cents": 4}').out
+    assert desk("audit", "q").code == 0
+    assert desk("run", "desk:both_spend", "--id", "q").out == '"4"\n'
 
 
 def test_a_rejected_step_never_runs(desk: Shell) -> None:

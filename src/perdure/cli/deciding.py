@@ -12,6 +12,7 @@ import click
 from perdure.approvals import Edit
 from perdure.cli import documents
 from perdure.cli.delivered import tell_delivered
+from perdure.cli.ending import split
 from perdure.cli.inputs import parse
 from perdure.cli.reference import find_execution, find_request
 from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
@@ -41,7 +42,8 @@ def approve(
     """Approve what is asked.
 
     An execution's id will do if it has one open request. Arguments that --edit does not name stay as they are.
-    The first decision stands; who gives it is recorded as unverified.
+    The first decision stands; until a quorum has come to one, each may say something else. Who gives it is recorded
+    as unverified.
     """
     edits = None if edit is None else _object(edit)
     return asyncio.run(_decide(session, session.engine(), id, edits, but, comment, by))
@@ -109,6 +111,8 @@ async def _decide(
 
 
 def _words(request: OpenRequest, decision: Any) -> str:
+    if request.status == "open" and request.split:
+        return f"{request.id} has your word; {split(request)}"
     if request.status == "open":
         return f"{request.id} has your word; it is still to be decided by {' or '.join(request.approvers) or 'others'}"
     how = "rejected" if decision == "reject" else "approved" if request.answer.approved else "approved in part"

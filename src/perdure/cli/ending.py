@@ -115,8 +115,17 @@ def tell_request(session: Session, request: OpenRequest, *, indent: str = "") ->
         on = f" {voice.action}" if voice.action else ""
         said = f": {voice.comment}" if voice.comment else ""
         session.say(f"{indent}  {voice.decision}{on} by {voice.by or 'somebody'} at {when(voice.at)} UTC{said}")
+    if request.split:
+        session.say(f"{indent}  {split(request)}")
     if not session.in_memory:
         session.say(f"{indent}  {session.command(*settling(request.kind, request.id, request.schema))}")
+
+
+def split(request: OpenRequest) -> str:
+    """Who says what of a request, where people say different things."""
+    *others, last = request.split
+    said = "; ".join(f"{who}: {cut(words, LONGEST)}" for who, words in request.split.items())
+    return f"{', '.join(others)} and {last} say different things ({said}); each may still say something else"
 
 
 def _by(by: str | None) -> str:
