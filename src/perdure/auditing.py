@@ -20,6 +20,9 @@ from perdure.store import Store
 
 TRIES = 100
 
+CANCEL_ASKED = "cancel asked"
+"""The event of who wants an execution cancelled."""
+
 Part = Callable[[Request, Dossier], Decide]
 """What somebody does with a request as it stands; raises what the caller is to hear."""
 

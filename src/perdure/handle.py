@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from perdure import views
-from perdure.auditing import note
+from perdure.auditing import CANCEL_ASKED, note
 from perdure.checking import check_message_name, check_size, refused_message
 from perdure.clock import Clock, Duration, micros, new_id, to_datetime
 from perdure.codec import CODEC, checksum
@@ -230,6 +230,10 @@ class Handle(Generic[R]):
             order = Order(id=new_id(engine.clock), cause="cancel", by=who, reason=reason, generation=row.generation)
             await self._roll_back(row, order, by)
             return await self._outcome(ends=False)
+        user = _user(by)
+        if user is not None and row.status not in ENDED:
+            said = {"actor": user.id, "via": user.via, "comment": reason}
+            await note(engine.store, engine.clock, self.id, CANCEL_ASKED, **said)
         task = asyncio.ensure_future(cancel(engine.store, engine.clock, self.id, who, reason))
         engine._hint(self.id)
         row = await task
@@ -337,7 +341,7 @@ class Handle(Generic[R]):
         """
         engine = self.engine
         engine._check_open()
-        await retry(engine.store, engine.clock, self.id, _name(by), engine.build)
+        await retry(engine.store, engine.clock, self.id, _user(by), engine.build)
         engine._hint(self.id)
 
     async def resume(self, *, by: str | User | None = None) -> None:

@@ -13,13 +13,14 @@ from perdure.deliveries import Cut
 from perdure.errors import NotFoundError, PerdureError
 from perdure.journal import CUT, is_outcome, live
 from perdure.keys import child_id
+from perdure.outcome import User
 from perdure.records import Entry, Execution, Status, Verdict
 from perdure.store import Store, room
 
 TRIES = 5
 
 
-async def retry(store: Store, clock: Clock, execution_id: str, by: str | None, build: str) -> None:
+async def retry(store: Store, clock: Clock, execution_id: str, by: User | None, build: str) -> None:
     """Make a failed execution pending again, its last failed step to be tried anew. See `Handle.retry`."""
     for _ in range(TRIES):
         row = (await store.get([execution_id])).get(execution_id)
@@ -64,10 +65,11 @@ def _face(error: str | None) -> tuple[str, str] | None:
         return None
 
 
-def _cut(row: Execution, entries: Sequence[Entry], failed: Entry | None, by: str | None, build: str, now: int) -> Cut:
+def _cut(row: Execution, entries: Sequence[Entry], failed: Entry | None, by: User | None, build: str, now: int) -> Cut:
     last = entries[-1].seq if entries else row.base_seq
     start = failed.seq if failed is not None else last + 1
-    what: dict[str, object] = {"from_seq": start, "reason": "retry", "by": by}
+    name, via = (by.id, by.via) if by is not None else (None, None)
+    what: dict[str, object] = {"from_seq": start, "reason": "retry", "by": name, "via": via}
     if failed is not None and failed.kind in ("step", "checkpoint"):
         what |= {"retry": failed.key, "attempts": failed.attempt}
     text = msgspec.json.encode(what).decode()

@@ -7,7 +7,7 @@ audit events, what became of it in the journal, which only the owner writes. Her
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from perdure.approvals import (
     policy_of,
     seal,
 )
-from perdure.auditing import break_in
+from perdure.auditing import CANCEL_ASKED, break_in
 from perdure.codec import REFUSED
 from perdure.errors import PerdureError
 from perdure.journal import CUT, INHERITED, ROLLBACK, UNDO
@@ -40,9 +40,19 @@ VOTED = frozenset({APPROVED, REJECTED, EDITED, IN_PART})
 """Events of somebody's decision, which has rows of its own."""
 
 
+CLI, UNKNOWN = "cli", "unknown"
+"""How somebody is known who is not verified: the command line was told a name, or nothing says how it came here."""
+
+PARENT = "parent"
+"""Who does to a child what is done to its parent."""
+
+
 @dataclass(slots=True, frozen=True)
 class Moment:
-    """Something that happened. `at`: microseconds. `where`: the table that says so."""
+    """Something that happened. `at`: microseconds. `where`: the table that says so.
+
+    `via`: how it is known who did it; "cli" and "unknown": unverified.
+    """
 
     at: int
     what: str
@@ -54,18 +64,26 @@ class Moment:
     digest: str | None = None
     where: str = "audit_events"
 
+    @property
+    def is_unverified(self) -> bool:
+        """Does nothing prove that it was them?"""
+        return self.via in (CLI, UNKNOWN)
+
 
 def timeline(row: Execution, requests: Sequence[Request], dossier: Dossier, entries: Sequence[Entry]) -> list[Moment]:
     """All that people had to do with an execution, and what was undone, oldest first."""
-    moments = [Moment(row.created_at, "started", row.started_by, where="workflow_executions")]
+    forked = [event.via for event in dossier.events if event.what == "forked" and event.actor == row.started_by]
+    via = forked[0] if forked else None
+    moments = [Moment(row.created_at, "started", row.started_by, via, where="workflow_executions")]
     for request in requests:
         moments += _of_request(request, dossier.events)
     moments += [_of_event(event) for event in dossier.events]
-    moments += [moment for entry in entries for moment in _of_entry(entry)]
+    moments += [moment for entry in entries for moment in _of_entry(entry, dossier.events)]
     if row.status in ENDED and row.ended_at is not None:
         cancelled = row.status is Status.CANCELLED
         who, words = (row.wish_by, row.wish_reason) if cancelled else (None, None)
-        moments.append(Moment(row.ended_at, str(row.status), who, words=words, where="workflow_executions"))
+        via = _via(who, (event for event in dossier.events if event.what in (CANCEL_ASKED, "cancelled")))
+        moments.append(Moment(row.ended_at, str(row.status), who, via, words=words, where="workflow_executions"))
     return sorted(moments, key=lambda moment: moment.at)
 
 
@@ -106,15 +124,29 @@ def _of_event(event: AuditEvent) -> Moment:
     return Moment(event.created_at, event.what, event.actor, event.via, event.request_id, None, words, digest)
 
 
-def _of_entry(entry: Entry) -> Iterator[Moment]:
+def _via(who: str | None, events: Iterable[AuditEvent]) -> str | None:
+    """How it is known who did what these events asked for."""
+    told = [event.via for event in events if event.actor == who]
+    if told:
+        return CLI if CLI in told else told[-1]
+    return None if who in (None, PARENT) else UNKNOWN
+
+
+def _asked_by(who: str | None, order: str | None, events: Sequence[AuditEvent]) -> str | None:
+    """How it is known who asked for a rollback."""
+    return _via(who, (event for event in events if order and _object(event.details).get("order") == order))
+
+
+def _of_entry(entry: Entry, events: Sequence[AuditEvent]) -> Iterator[Moment]:
     where = "step_executions"
     if entry.kind in WAITS and entry.status in ("completed", "failed"):
         what = "consumed" if entry.status == "completed" else "not answered"
         yield Moment(entry.completed_at, what, key=entry.key, digest=_digest(entry), where=where)
     elif entry.kind == ROLLBACK:
         order = order_of(entry.output)
-        by, reason = (order.by, order.reason) if order is not None else (None, None)
-        yield Moment(entry.completed_at, "rollback begun", by, key=entry.key, words=reason, where=where)
+        by, reason, id = (order.by, order.reason, order.id) if order is not None else (None, None, None)
+        via = _asked_by(by, id, events)
+        yield Moment(entry.completed_at, "rollback begun", by, via, key=entry.key, words=reason, where=where)
     elif entry.kind == UNDO:
         yield Moment(entry.completed_at, f"undo {entry.status}", key=entry.key, where=where)
     elif entry.kind == CUT:
@@ -122,8 +154,9 @@ def _of_entry(entry: Entry) -> Iterator[Moment]:
         what = {"rollback": "rolled back", "retry": "retried", "restart": "restarted"}.get(
             said.get("reason", ""), "cut"
         )
-        words = f"void from entry {said.get('from_seq')} on"
-        yield Moment(entry.completed_at, what, said.get("by"), key=entry.key, words=words, where=where)
+        words, by = f"void from entry {said.get('from_seq')} on", said.get("by")
+        via = said["via"] if by and "via" in said else _asked_by(by, said.get("order"), events)
+        yield Moment(entry.completed_at, what, by, via, key=entry.key, words=words, where=where)
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 from .conftest import Shell
 
 TRIP = """
@@ -80,7 +83,12 @@ def test_who_asked_for_it_is_unverified_and_nothing_is_told_before_it_is_so(shel
     assert "wish        roll back to take#1 by ana: too big" in shell("show", "t").out
     with shell.worker("trips"):
         shell("watch", "t")
-    assert "rolled back" in {moment["what"] for moment in shell("audit", "t", "--json").json["moments"]}
+    moments = shell("audit", "t", "--json").json["moments"]
+    verbs = ("rollback asked", "rollback begun", "rolled back")
+    assert [(m["who"], m["via"]) for m in moments if m["what"] in verbs] == [("ana", "cli")] * 3
+    assert shell("audit", "t").out.count("ana (unverified)") == 3
+    read = list(csv.DictReader(io.StringIO(shell("audit", "t", "--csv").out)))
+    assert [row["via"] for row in read if row["what"] in verbs] == ["cli"] * 3
     assert "wish        rolled back to take#1 by ana: too big" in shell("show", "t").out
 
 

@@ -26,6 +26,9 @@ def test_a_cancelled_execution_tells_who_and_why(shell: Shell) -> None:
     ran = shell("run", "app:family", "--id", "x")
     assert ran.code == 1
     assert "cancelled by ana: too late" in ran.err
+    told = shell("audit", "x", "--json").json["moments"]
+    assert [(m["who"], m["via"]) for m in told if m["what"] in ("cancel asked", "cancelled")] == [("ana", "cli")] * 2
+    assert shell("audit", "x").out.count("ana (unverified)") == 2
 
 
 def test_what_has_ended_cannot_be_cancelled(shell: Shell) -> None:

@@ -253,11 +253,11 @@ async def test_nothing_is_told_to_be_rolled_back_before_it_is(place: Any) -> Non
         handle = await asks(engine)
         rolling = asyncio.ensure_future(handle.rollback("start", by=User("ana", via="cli")))
         await GATE["undoing"].wait()
-        asked, begun = ("rollback asked", "ana", "cli"), ("rollback begun", "ana", None)
+        asked, begun = ("rollback asked", "ana", "cli"), ("rollback begun", "ana", "cli")
         assert sorted(await told(engine, "x")) == sorted([asked, begun])
         GATE["undo"].set()
         await rolling
-        assert await told(engine, "x") == [asked, begun, ("rolled back", "ana", None)]
+        assert await told(engine, "x") == [asked, begun, ("rolled back", "ana", "cli")]
 
 
 async def test_a_fork_is_noted_and_its_source_is_not_touched(place: Any) -> None:

@@ -251,6 +251,8 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     for entry in entries:
         if A_DEADLINE.fullmatch(entry["output"] or ""):
             entry["output"] = "a time"
+    for event in document["events"]:
+        event |= dict.fromkeys(("created_at", "previous", "digest"), "of a time")
     for row in (document["execution"], *entries, *document["requests"]):
         for name in (*TIMES, *OF_A_PROCESS):
             if name in row:

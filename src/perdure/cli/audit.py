@@ -57,7 +57,7 @@ async def _audit(session: Session, engine: Engine, id: str, as_csv: bool) -> int
 
 
 def _who(moment: Moment) -> str:
-    unverified = " (unverified)" if moment.via == "cli" else ""
+    unverified = " (unverified)" if moment.is_unverified else ""
     return f"{moment.who}{unverified}" if moment.who else ""
 
 

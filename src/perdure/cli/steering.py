@@ -68,7 +68,7 @@ def cancel(
     async def act(handle: Handle[Any]) -> None:
         if rollback:
             return await _undo(handle, reason, by)
-        outcome = await handle.cancel(reason=reason, by=by)
+        outcome = await handle.cancel(reason=reason, by=user(by))
         if not isinstance(outcome, Cancelled):
             raise PerdureError(f"it had ended before: it is {await handle.status()}")
 
@@ -110,7 +110,7 @@ async def _cancel(session: Session, engine: Engine, id: str, reason: str | None,
         row = await find_execution(engine, id)
         if row.owner is not None:
             session.hint("A worker runs it: it is cancelled as soon as its running steps have stopped ...")
-        outcome = await engine.get(row.id).cancel(reason=reason, by=by)
+        outcome = await engine.get(row.id).cancel(reason=reason, by=user(by))
         row = await engine.get(row.id).row()
     if not isinstance(outcome, Cancelled):
         raise PerdureError(f"{row.id} had ended before: it is {row.status}", execution_id=row.id)
@@ -217,13 +217,14 @@ def retry(
     manner = Manner(dry_run, yes, limit, by=by)
     if one_or_many(RETRY, id, chosen, manner):
         return asyncio.run(_retry(session, session.engine(), id or "", by))
-    return asyncio.run(on_many(session, session.engine(), RETRY, chosen, manner, lambda handle: handle.retry(by=by)))
+    who = user(by)
+    return asyncio.run(on_many(session, session.engine(), RETRY, chosen, manner, lambda handle: handle.retry(by=who)))
 
 
 async def _retry(session: Session, engine: Engine, id: str, by: str | None) -> int:
     async with engine:
         row = await find_execution(engine, id)
-        await engine.get(row.id).retry(by=by)
+        await engine.get(row.id).retry(by=user(by))
         document: dict[str, object] = {"retried": [row.id], "refused": [], "dry_run": False}
         await tell_delivered(session, engine, row.id, document, f"{row.id} goes on: what failed is tried again")
     return DONE
