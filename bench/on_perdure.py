@@ -1,4 +1,4 @@
-"""Perdure's lane: `python -m bench.on_perdure URL`."""
+"""Perdure's lane: `python -m bench.on_perdure URL`. All executions run at once, as in `bench.steps`, and as DBOS does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 
 from bench import lane
 from bench.flows import many
+from bench.steps import CROWD
 from perdure import Engine
 
 
 async def main(url: str) -> None:
     loop = asyncio.get_running_loop()
-    async with Engine(url, build="bench") as engine:
+    async with Engine(url, build="bench", concurrency=CROWD) as engine:
 
         async def crowd(n: int) -> None:
             results = await asyncio.gather(*[engine.run(many, lane.STEPS) for _ in range(n)])

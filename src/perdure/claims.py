@@ -131,7 +131,7 @@ class Claims:
         for execution_id, run in list(worker.runs.items()):
             nudges = owned.get(execution_id)
             if nudges is not None and nudges != run.nudges and not run.ended:
-                worker.refresh(run)
+                worker.refreshing.wants(run)
         # Owned here by the store's word, and in nobody's memory: a claim whose answer was lost.
         busy = worker.runs.keys() | worker.creating | self.loading | {self._suspect}
         orphans = {i for i in owned if i not in busy}

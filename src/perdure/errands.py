@@ -51,7 +51,7 @@ def expire(worker: Worker, run: Run, request: Request) -> None:
         if receipt is not None and receipt.verdict == Verdict.GONE:
             request.status = "open"  # it is not recorded yet
             return run.arm()
-        return worker.refresh(run)
+        return worker.refreshing.wants(run)
 
     worker.spawn(worker.deliver(Expiry(request.id)), expired)
 
@@ -67,7 +67,7 @@ def _lapse(worker: Worker, run: Run, request: Request) -> None:
             logger.error("%s: %s could not be looked after", run.id, request.id, exc_info=error)
         elif found is not None and found[0] in ("reminded", "escalated"):
             worker.announce([found[1]], found[0])
-        return worker.refresh(run)
+        return worker.refreshing.wants(run)
 
     act = functools.partial(deciding.lapse, worker.store, worker.clock, request.id)
     worker.spawn(worker.insist(act), lapsed)

@@ -439,7 +439,7 @@ class Run:
         except Exception:
             logger.exception("%s: it could not even be blocked", self.id)
             self.abandon()
-            self.worker.runs.pop(self.id, None)
+            self.worker.forget(self)
 
     # Ends ---------------------------------------------------------------------------------------------
 
@@ -490,7 +490,7 @@ class Run:
             return self.undoing.again()  # type: ignore[no-any-return]
         if verdict == Verdict.NUDGED:
             self.arm()
-            return self.worker.refresh(self)
+            return self.worker.refreshing.wants(self)
         if verdict != Verdict.OK:
             return self.lose(
                 LeaseLostError(f"{self.id}: its owner is another ({verdict}); nothing of it was recorded here")

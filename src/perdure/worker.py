@@ -34,6 +34,7 @@ from perdure.outbox import Outbox
 from perdure.protection import Protection
 from perdure.queues import Queue
 from perdure.records import ENDED, Change, Entry, Execution, Glance, Inbox, Request, Status, Verdict, WorkerRecord
+from perdure.refreshing import Refreshing
 from perdure.resources import Resources
 from perdure.store import Store
 from perdure.streams import Live
@@ -128,8 +129,7 @@ class Worker:
         self.committer.asked = self.announce
         self.thread = threading.get_ident()
         self.asked: dict[str, Any] = {}  # by request: what reads its answer
-        self._nudged: dict[Run, None] = {}
-        self._refreshing = False
+        self.refreshing = Refreshing(self)
         self._poke = asyncio.Event()
         self.backlog = True
         self._look_around = True
@@ -233,7 +233,7 @@ class Worker:
         self.draining = True
         logger.critical("worker %s stops: %s raised %r; it counts as a crash of it", self.record.id, run.id, error)
         run.abandon()
-        self.runs.pop(run.id, None)
+        self.forget(run)
         self.notify_left(run.id, None)
         if onward:
             self.loop.call_soon(_raise, error)
@@ -275,7 +275,7 @@ class Worker:
             run.abandon()
         self.runs.clear()
         self.claims.forget_suspect()
-        self._nudged.clear()
+        self.refreshing.forget()
         for run in dropped:
             self.notify_left(run.id, None)
         if self.heartbeat is not None:
@@ -519,37 +519,9 @@ class Worker:
         """Something was delivered to this execution."""
         run = self.runs.get(execution_id or "")
         if run is not None:
-            self.refresh(run)
+            self.refreshing.wants(run)
         else:
             self.poke()
-
-    def refresh(self, run: Run) -> None:
-        """Read an execution's inbox again, together with others'."""
-        self._nudged[run] = None
-        if not self._refreshing:
-            self._refreshing = True
-            self.spawn(self._refresh(), self._refreshed)
-
-    async def _refresh(self) -> list[tuple[Run, Inbox | None]]:
-        runs, self._nudged = list(self._nudged), {}
-        inboxes: dict[str, Inbox] = await self.insist(lambda: self.store.inbox([run.id for run in runs]))
-        return [(run, inboxes.get(run.id)) for run in runs]
-
-    def _refreshed(self, found: list[tuple[Run, Inbox | None]] | None, error: BaseException | None) -> None:
-        self._refreshing = False
-        if error is not None:
-            logger.error("worker %s could not read what came", self.record.id, exc_info=error)
-        for run, inbox in found or ():
-            if inbox is None:
-                run.lose(LeaseLostError(f"{run.id} was deleted while it ran"))
-            else:
-                try:
-                    run.refreshed(inbox)
-                except Exception as defect:
-                    run.broken(defect)
-        if self._nudged:
-            self._refreshing = True
-            self.spawn(self._refresh(), self._refreshed)
 
     def is_local_any(self, ids: Iterable[str]) -> bool:
         """Is any of these executions in this worker's memory (or about to be)?"""
@@ -557,8 +529,7 @@ class Worker:
 
     def left(self, run: Run, change: Change) -> None:
         """An execution has left this worker's memory, and its row says how."""
-        if self.runs.get(run.id) is run:
-            del self.runs[run.id]
+        self.forget(run)
         self.claims.someone_left()
         if self.listeners:
             self.tell(EXECUTION_LEFT, run.execution, change.status.value)
@@ -568,7 +539,7 @@ class Worker:
         parent = self.runs.get(run.execution.parent_id or "")
         if parent is not None:
             if change.status in ENDED:
-                self.refresh(parent)
+                self.refreshing.wants(parent)
             else:
                 self.loop.call_soon(parent.rest)
         elif run.execution.parent_id is not None and change.status in ENDED:
@@ -585,10 +556,13 @@ class Worker:
     def dropped(self, run: Run, error: LeaseLostError) -> None:
         """An execution turned out to be another's."""
         logger.error("%s", error)
-        if self.runs.get(run.id) is run:
-            del self.runs[run.id]
+        self.forget(run)
         self.claims.someone_left()
         self.notify_left(run.id, None)
+
+    def forget(self, run: Run) -> None:
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
 
 
 def _raise(error: BaseException) -> None:
