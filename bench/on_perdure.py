@@ -1,4 +1,4 @@
-"""Perdure's lane: `python -m bench.on_perdure URL`. All executions run at once, as in `bench.steps`, and as DBOS does."""
+"""Perdure's lane: `python -m bench.on_perdure URL`. All run at once, as in `bench.steps` and as DBOS does."""
 
 from __future__ import annotations
 

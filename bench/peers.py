@@ -1,9 +1,9 @@
 """Perdure beside its peers: the same work on the same server and the same disk, in turns.
 
 Each system runs in a process of its own, with the settings that it has by default; but Perdure, which runs 100
-executions at once if it is not told otherwise, is told to run all of them, as DBOS does. A peer is installed, in its newest
-version, in an environment of its own that goes with the bench; one that cannot be is missed, and the line says why.
-A peer that is slower gets fewer executions: rates are compared.
+executions at once if it is not told otherwise, is told to run all of them, as DBOS does. A peer is installed, in its
+newest version, in an environment of its own that goes with the bench; one that cannot be is missed, and the line says
+why. A peer that is slower gets fewer executions: rates are compared.
 """
 
 from __future__ import annotations
