@@ -159,7 +159,8 @@ class Handle(Generic[R]):
     async def inspect(self, at: str | int | None = None) -> State:
         """Its complete state: variables, position, attempts, errors, requests, decisions, usage, metadata.
 
-        `at`: behind an earlier entry: a checkpoint's name (its latest), a key (`pack#2`), an entry's number. Where the
+        `at`: behind an earlier entry: a checkpoint's name (its latest), a key (`pack#2`), an entry's number; one that
+        was taken back by a rollback or a retry, too: as it was then (a name that stands goes before). Where the
         workflow's code is at hand, its journal is replayed on it up to there, which changes nothing; else variables
         and position are those of the latest snapshot (`State.source` and `.of` say which). Variables are for display:
         JSON, cut, without secrets. Raises `PerdureError` for an `at` that is not there, `DecodeError` for a damaged
@@ -291,7 +292,8 @@ class Handle(Generic[R]):
         inherits is replayed, and never undone by it; steps that run in it have other idempotency keys. What is under
         way here (calls, questions, messages that nobody received) it asks anew. `changes`: other results, by key: what
         came after them is inherited only as long as the code still asks the same with the same arguments. Raises
-        `PerdureError` for an `at` or a key that is not there, `AlreadyExistsError` for an id that is taken.
+        `PerdureError` for an `at` or a key that is not there, or was taken back, `AlreadyExistsError` for an id that is
+        taken.
         """
         engine = self.engine
         row = await engine._row(self.id)

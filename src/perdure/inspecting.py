@@ -8,11 +8,11 @@ from typing import Any
 
 from perdure.capturing import ALL, OFF, captured, of_frame
 from perdure.errors import NotFoundError, PerdureError
-from perdure.journal import CUT, INHERITED, is_outcome, live
+from perdure.journal import CUT, INHERITED, cut_of, is_outcome, live
 from perdure.protection import Protection
 from perdure.records import ENDED, Dossier, Entry, Execution, Status
 from perdure.rehearsing import Rehearsal, rehearse
-from perdure.rollback import target
+from perdure.rollback import called
 from perdure.sealing import SEALED
 from perdure.snapshots import latest, restored
 from perdure.state import (
@@ -51,19 +51,20 @@ async def inspect(
     ahead = [e for e in live(entries) if e.key == INHERITED and e.seq > (upto[-1].seq if upto else 0)]
     found = await _frames(then, row, upto, dossier, workflow, protection, capture, at, ahead[-1:])
     said = dossier if at is None else _said_then(dossier, entries, upto)
-    requests = [
-        request_view(request, said)
+    asked = [
+        request
         for request in await store.requests(execution_ids=[execution_id], status=None)
         if at is None or _was_asked(request.created_at, request.generation, entries, upto, then)
     ]
-    outcomes = {entry.key for entry in upto if is_outcome(entry)}
     if at is not None:
-        requests = [
+        outcomes = {(entry.key, entry.generation) for entry in upto if is_outcome(entry)}
+        asked = [
             request
-            if request.key in outcomes
+            if (request.key, request.generation) in outcomes or request.generation != then.generation
             else replace(request, status="open", answer=None, answered_by=None, decided_at=None)
-            for request in requests
+            for request in asked
         ]
+    requests = [request_view(request, said) for request in asked]
     goes_on = at is not None or row.status not in ENDED
     where = position(found.tree, upto, requests, goes_on)
     if at is not None:
@@ -104,7 +105,10 @@ async def _read(store: Store, id: str) -> tuple[Execution, list[Entry], Dossier]
 
 def _seq(entries: Sequence[Entry], at: str | int, row: Execution) -> int:
     if isinstance(at, str):
-        return target(entries, at, row.base_seq)
+        found = called(live(entries), at) or called(entries, at)
+        if not found:
+            raise PerdureError(f"{row.id} has no checkpoint, key or entry {at!r}", execution_id=row.id)
+        return found[-1].seq
     last = entries[-1].seq if entries else 0
     if not 0 <= at <= last:
         raise PerdureError(f"{row.id} has entries up to {last}, there is none of number {at}", execution_id=row.id)
@@ -115,7 +119,8 @@ def _row_then(row: Execution, entries: Sequence[Entry], upto: Sequence[Entry], a
     """The row as the code would have seen it."""
     if at is None:
         return replace(row)
-    later = [entry for entry in entries if entry.kind == CUT and (not upto or entry.seq > upto[-1].seq)]
+    cuts = [entry for entry in entries if entry.kind == CUT and (not upto or entry.seq > upto[-1].seq)]
+    later = [entry for entry in cuts if cut_of(entry).get("reason") != "retry"]
     return replace(
         row,
         generation=row.generation - len(later),

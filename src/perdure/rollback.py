@@ -15,7 +15,19 @@ from dataclasses import dataclass
 import msgspec
 
 from perdure.errors import DecodeError, PerdureError
-from perdure.journal import CHECKPOINT, CUT, INHERITED, INTENT, ROLLBACK, UNDO, enclosing, is_outcome, live, name_of
+from perdure.journal import (
+    CHECKPOINT,
+    CUT,
+    INHERITED,
+    INTENT,
+    ROLLBACK,
+    UNDO,
+    cut_of,
+    enclosing,
+    is_outcome,
+    live,
+    name_of,
+)
 from perdure.records import Entry, Inbox
 
 RETURNS = 20
@@ -23,6 +35,13 @@ RETURNS = 20
 
 CHILDREN = frozenset({"child", "start_child"})
 BODIES = frozenset({"step", CHECKPOINT})
+
+VOID = {
+    "rollback": "it was rolled back, what it did is undone",
+    "retry": "it failed, or came after what failed, and was tried again",
+    "restart": "the execution has begun anew since, with another input",
+}
+"""What became of an entry that does not stand any more, by the reason of the cut."""
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,6 +162,29 @@ def open_order(entries: Iterable[Entry]) -> tuple[Entry, Order] | None:
     return found
 
 
+def called(entries: Sequence[Entry], name: str) -> list[Entry]:
+    """The outcomes that a name is of: a key, else the name of checkpoints."""
+    outcomes = [entry for entry in entries if is_outcome(entry)]
+    return [entry for entry in outcomes if entry.key == name] or [
+        entry for entry in outcomes if entry.kind == CHECKPOINT and name_of(entry.key) == name
+    ]
+
+
+def _missing(entries: Sequence[Entry], to: str | int) -> str:
+    """Why nothing of that name stands, in words."""
+    void = called(entries, to) if isinstance(to, str) else [entry for entry in entries if entry.seq == to]
+    for entry in reversed(void):
+        cuts = (cut for cut in entries if cut.kind == CUT and cut.seq > entry.seq)
+        cut = next((cut for cut in cuts if cut_of(cut)["from_seq"] <= entry.seq), None)
+        if cut is not None:
+            why = VOID.get(cut_of(cut).get("reason", ""), "it was taken back")
+            return (
+                f"{entry.key} (entry {entry.seq}) is void since entry {cut.seq}: {why}. How it was then can be looked"
+                f" at (`inspect(at={entry.seq})`, `perdure show --at {entry.seq}`), but nothing goes on from there"
+            )
+    return f"there is no checkpoint, key or entry {to!r} that stands"
+
+
 def target(entries: Sequence[Entry], to: str | int, base: int = 0) -> int:
     """The seq of the entry that `to` names: a checkpoint (its latest), a key, or a number.
 
@@ -154,12 +196,9 @@ def target(entries: Sequence[Entry], to: str | int, base: int = 0) -> int:
         if to == base:
             return to
     else:
-        outcomes = [entry for entry in standing if is_outcome(entry)]
-        found = [entry for entry in outcomes if entry.key == to] or [
-            entry for entry in outcomes if entry.kind == CHECKPOINT and name_of(entry.key) == to
-        ]
+        found = called(standing, str(to))
     if not found:
-        raise PerdureError(f"there is no checkpoint, key or entry {to!r} that stands")
+        raise PerdureError(_missing(entries, to))
     entry = found[-1]
     if entry.parent_key is not None:
         bodies = {other.key for other in standing if is_outcome(other)}
