@@ -430,7 +430,7 @@ class Engine(People):
         if not isinstance(execution_id, str):
             raise TypeError(f"an execution's id is a text, not {execution_id!r:.100}")
         if execution_id.startswith(NAMESPACE_MARK):
-            raise NotFoundError(f"{execution_id} is in another namespace: see Engine(namespace=)")
+            raise NotFoundError(f"{execution_id} is in another namespace: say which, namespace=")
         return Handle(self, execution_id, None)
 
     # Looking ------------------------------------------------------------------------------------------

@@ -122,6 +122,12 @@ class _Strict(Sequencer):
         self.passed = self.passed or (entry.key in self.changes and is_outcome(entry))
         return fits
 
+    def unread(self, call: Call, error: PerdureError) -> PerdureError:
+        if call.key not in self.changes:
+            return super().unread(call, error)
+        error.execution_id, error.key = self.id, call.key
+        return error
+
     def _same_input(self, call: Call, entry: Entry) -> bool:
         if not self.passed:
             return super()._same_input(call, entry)
@@ -155,7 +161,7 @@ async def fitting(
         outer = fold(entries).entries
         came = sequencer.cursor - (0 if isinstance(fault, JournalMismatchError) and fault is sequencer.fault else 1)
         last = outer[came - 1].seq if came > 0 else 0
-        if last < first:
+        if last < first or (isinstance(fault, DecodeError) and fault.key in keys):
             raise fault
         return last
 
@@ -252,5 +258,15 @@ async def forked(
         )
     kept = changed(kept, changes, protection)
     plain = replace(row, checksum=checksum(row.input, row.output, row.error))
-    kept = await fitting(plain, workflow, kept, frozenset(changes), protection)
+    try:
+        kept = await fitting(plain, workflow, kept, frozenset(changes), protection)
+    except DecodeError as error:
+        if error.key is None or error.key not in changes:
+            raise
+        raise DecodeError(
+            f"the result of {error.key} cannot be {changes[error.key]!r:.200}: it does not fit"
+            f" {str(error).removeprefix('the recorded text does not fit ')}. Nothing was forked",
+            execution_id=row.id,
+            key=error.key,
+        ) from error
     return kept[-1].seq, kept

@@ -368,6 +368,8 @@ class Handle(Generic[R]):
         From any process; what was emitted with `durable=False` reaches only who follows where it runs.
         """
         engine = self.engine
+        if type(after) is not int or after < 0:
+            raise ValueError(f"after= is an item's offset, a whole number of 0 or more, not {after!r:.100}")
         live = engine.live.follow(self.id) if follow else None
         pause = LOOK[0]
         seq = after // BATCH - 1

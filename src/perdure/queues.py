@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from perdure.clock import Duration, micros
@@ -13,10 +14,18 @@ from perdure.records import Limit
 def check_queue(name: Any) -> Any:
     """The name, if it is one for a queue (None: no queue was given). Raises `ValueError`."""
     if name is not None and (not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= 200):
-        raise ValueError(f"queue= is a queue's name, 1 to 200 bytes, not {name!r:.100}")
+        raise ValueError(f"a queue's name is a text of 1 to 200 bytes, not {name!r:.100}")
     if name is not None and (name.startswith(NAMESPACE_MARK) or "\0" in name):
         raise ValueError(f"a queue's name holds no NUL and does not begin with {NAMESPACE_MARK}: {name!r}")
     return name
+
+
+def _is_rate(rate: Any) -> bool:
+    match rate:
+        case (int(starts), timedelta() | int() | float() as time) if not isinstance(time, bool):
+            return type(starts) is int and starts > 0 and time == time and micros(time) > 0
+        case _:
+            return False
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,10 +46,15 @@ class Queue:
 
     def __post_init__(self) -> None:
         check_queue(self.name)
-        if self.concurrency is not None and self.concurrency < 1:
-            raise ValueError("concurrency= must be at least 1")
-        if self.rate is not None and (self.rate[0] < 1 or micros(self.rate[1]) < 1):
-            raise ValueError("rate= is (starts, time), both positive")
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise ValueError(f"concurrency= is a whole number of 1 or more, not {self.concurrency!r}")
+        if self.rate is not None and not _is_rate(self.rate):
+            raise ValueError(f"rate= is (starts, time), both positive, as in (100, 60.0), not {self.rate!r:.100}")
+        per: Any = self.per
+        if per is not None and not (isinstance(per, str) and per):
+            raise ValueError(f"per= is the name of an attribute, not {per!r:.100}")
+        if per is not None and self.concurrency is None and self.rate is None:
+            raise ValueError("per= says for what a limit holds: give the limit, concurrency= or rate=, too")
 
     def limit(self) -> Limit:
         """The queue's limit, as stores know it."""

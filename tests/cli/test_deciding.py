@@ -236,6 +236,26 @@ def test_a_blocked_execution_is_settled_from_the_inbox(shell: Shell) -> None:
     assert shell("resolve", "o", "resume").code == 1
 
 
+def test_resolve_says_what_can_be_resolved_or_that_nothing_is(shell: Shell) -> None:
+    (shell.folder / "odd.py").write_text(ODD)
+    shell("run", "odd:odd", "--id", "o")
+    asks = shell("resolve", "o", "done")
+    assert asks.code == 1
+    assert "nothing of o (waiting) waits to be resolved" in asks.err
+    assert "o:approval#1" in asks.err, "what it asks is not named"
+    shell("approve", "o")
+    (shell.folder / "odd.py").write_text(ODD.replace("    await first()\n", ""))
+    shell("run", "odd:odd", "--id", "o")
+    blocked = shell("resolve", "o", "done")
+    assert blocked.code == 1
+    assert "o is blocked, and is resolved by resume or by cancel: " in blocked.err
+    assert "o:approval#1" not in blocked.err, "what is decided long ago is named"
+    shell("resolve", "o", "cancel")
+    ended = shell("resolve", "o", "done")
+    assert ended.code == 1
+    assert "nothing of o (cancelled) waits to be resolved" in ended.err
+
+
 @pytest.mark.parametrize("store", ["file", "postgres", "mysql"])
 def test_on_every_store_a_decision_outlives_the_processes(
     desk: Shell, store: str, request: pytest.FixtureRequest

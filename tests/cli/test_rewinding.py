@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
-from .conftest import Shell
+import pytest
+
+from .conftest import Shell, read_until
 
 TRIP = """
 from perdure import Engine, checkpoint, interrupt, step, workflow
@@ -40,6 +42,54 @@ def test_it_tells_what_would_be_undone_and_does_nothing(shell: Shell) -> None:
     assert shell("show", "t", "--json").json["status"] == "waiting"
     said = shell("rollback", "t", "--to", "nowhere")
     assert (said.code, "no checkpoint, key or entry 'nowhere'" in said.err) == (1, True)
+
+
+def test_a_refusal_names_the_options_of_the_command(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP.replace("@checkpoint(undo=give_back)", "@step(pivot=True)"))
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    said = shell("rollback", "t", "--json")
+    assert said.json["error"]["message"].endswith("is undone only with --force")
+    said = shell("rollback", "t", "--force")
+    assert (said.code, "force=True" in said.err, "by=" in said.err) == (1, False, False)
+    assert "--force" in said.err and "--by" in said.err
+
+
+SLOW = TRIP.replace(
+    "    print(f", "    while not Path('go').exists():\n        await asyncio.sleep(0.01)\n    print(f"
+).replace("from perdure import", "import asyncio\nfrom pathlib import Path\n\nfrom perdure import")
+
+
+@pytest.mark.parametrize("name", ["hat", "stuck"])
+def test_a_cancel_while_it_is_rolled_back_tells_what_became_of_it(shell: Shell, name: str) -> None:
+    (shell.folder / "trips.py").write_text(SLOW)
+    shell("run", "trips:trip", f'"{name}"', "--id", "t")
+    shell("rollback", "t")
+    with shell.worker("trips"):
+        while shell("show", "t", "--json").json["status"] != "rolling_back":
+            pass
+        with shell.running("cancel", "t") as child:
+            assert "It is being rolled back" in read_until(child.stderr, "...")
+            (shell.folder / "go").touch()
+            out, err = child.communicate(timeout=60)
+    if name == "hat":
+        assert (child.returncode, out) == (0, "t was being rolled back: it is rolled back now\n")
+    else:
+        assert (child.returncode, out) == (1, "")
+        assert "t was being rolled back: it is rollback_failed now" in err
+    again = shell("cancel", "t")
+    assert again.code == 1
+    assert f"t had ended before: it is {'rolled_back' if name == 'hat' else 'rollback_failed'}" in again.err
+
+
+def test_the_inbox_tells_the_error_of_an_undo_in_one_line(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP.replace("the desk is closed", "the desk\\nis closed"))
+    shell("run", "trips:trip", '"stuck"', "--id", "t")
+    shell("rollback", "t")
+    shell("run", "trips:trip", '"stuck"', "--id", "t")
+    for said in (shell("inbox"), shell("show", "t")):
+        asked = said.out[said.out.index("  take#2 could not") :].splitlines()
+        assert asked[0] == "  take#2 could not be undone: OSError: the desk is closed"
+        assert asked[1].startswith("    (since ")
 
 
 def test_without_a_worker_it_is_asked_for_and_one_that_comes_does_it(shell: Shell) -> None:

@@ -62,3 +62,7 @@ def test_a_fork_goes_on_with_other_results_and_says_where_it_comes_from(packed: 
     assert packed("fork", "box", "--id", "box").code == 1
     assert packed("fork", "box", "--change", "pack#1").code == 2
     assert packed("fork", "box", "--change", "pack#9=1", "--code", "packing").code == 1
+    unfit = packed("fork", "box", "--change", 'pack#1="forty"', "--code", "packing")
+    assert unfit.code == 1
+    assert "the result of pack#1 cannot be 'forty': it does not fit int" in unfit.err
+    assert "Nothing was forked" in unfit.err

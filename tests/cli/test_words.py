@@ -85,6 +85,34 @@ def test_where_nothing_fits_lines_are_cut_and_never_wrapped(monkeypatch: pytest.
     assert max(map(words.width, lines)) <= room
 
 
+def test_ids_keep_their_beginning_and_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"{'order-' * 30}{n}" for n in (1, 2)]
+    rows = [[id, "fulfil", "running"] for id in ids]
+    monkeypatch.setattr(words, "columns", lambda: 60)
+    lines = words.table(("ID", "WORKFLOW", "STATUS"), rows, narrow=(0, 1), ids=(0,))
+    assert max(map(words.width, lines)) <= 60
+    shown = [line.split()[0] for line in lines[1:]]
+    for id, whole in zip(shown, ids, strict=True):
+        beginning, ellipsis, end = id.partition("…")
+        assert ellipsis and len(beginning) > len(end) > 9
+        assert whole.startswith(beginning) and whole.endswith(end)
+    monkeypatch.setattr(words, "columns", lambda: None)
+    assert [line.split()[0] for line in words.table(("ID", "W", "S"), rows, narrow=(0, 1), ids=(0,))[1:]] == ids
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("only with force=True", "only with --force"),
+        ("say who decides, by=; nothing was changed", "say who decides, --by; nothing was changed"),
+        ("say who, by=", "say who, --by"),
+        ("order=True, wants by=7 and byby= and x.by=ana", "order=True, wants by=7 and byby= and x.by=ana"),
+    ],
+)
+def test_at_the_shell_arguments_are_options(message: str, shown: str) -> None:
+    assert words.at_shell(message, {"force": "--force", "by": "--by"}) == shown
+
+
 def test_elsewhere_a_table_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "columns", lambda: None)
     lines = words.table(("ID", "NAME"), [["x" * 300, "a\nb\tc"]], narrow=(0, 1))

@@ -239,13 +239,34 @@ async def test_what_cannot_be_forked_is_said_and_nothing_is_started() -> None:
         for at, changes in (("nowhere", {}), (99, {}), (None, {"nothing#1": 1}), ("fk_pack#1", {"fk_fixed#1": "x"})):
             with pytest.raises(PerdureError):
                 await source.fork(at=at, changes=changes)
-        with pytest.raises(DecodeError):
+        with pytest.raises(DecodeError, match=r"fk_pack#1 .*'no number'.* int: .* Nothing was forked") as caught:
             await source.fork(changes={"fk_pack#1": "no number"})
+        assert (caught.value.execution_id, caught.value.key) == (source.id, "fk_pack#1")
+        with pytest.raises(DecodeError, match=r"fk_fixed#1 .* str: .* Nothing was forked"):
+            await source.fork(changes={"fk_pack#1": 2, "fk_fixed#1": 5})
         with pytest.raises(AlreadyExistsError):
             await source.fork(execution_id=source.id)
         with pytest.raises(ValueError, match="id"):
             await source.fork(execution_id="")
         assert sum((await engine.count()).values()) == known
+
+
+@workflow(name="fk_asks")
+async def asks() -> int:
+    return await interrupt("How many?", schema=int)
+
+
+async def test_an_answer_that_does_not_fit_is_told_as_a_change_and_not_as_an_answer() -> None:
+    async with Engine("memory://", workflows=[asks]) as engine:
+        source = await engine.start(asks)
+        await engine.answer(await waits(source), 3)
+        await source.result()
+        with pytest.raises(DecodeError) as caught:
+            await source.fork(changes={"interrupt#1": "many"})
+        assert str(caught.value) == (
+            "the result of interrupt#1 cannot be 'many': it does not fit int: Expected `int`, got `str`."
+            " Nothing was forked"
+        )
 
 
 async def test_only_for_other_results_the_code_is_needed() -> None:

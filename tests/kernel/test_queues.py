@@ -95,9 +95,16 @@ def test_admission_is_by_order_and_counts_what_comes_back_against_concurrency_on
 
 
 def test_a_queue_that_makes_no_sense_is_refused() -> None:
-    for settings in ({"concurrency": 0}, {"rate": (0, 60)}, {"rate": (5, 0)}):
-        with pytest.raises(ValueError, match=r"must be|both positive"):
-            Queue("q", **settings)  # type: ignore[arg-type]
+    for name, values in {
+        "concurrency": (0, "x", 1.5),
+        "rate": ((0, 60), (5, 0), 5, (5,), ("5", 60), (5, "x"), (5, float("nan"))),
+        "per": (5, ""),
+    }.items():
+        for value in values:
+            with pytest.raises(ValueError, match=rf"{name}= .* not "):
+                Queue("q", **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="give the limit"):
+        Queue("q", per="customer")
 
 
 # Schedules ------------------------------------------------------------------------------------------------

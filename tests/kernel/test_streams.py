@@ -66,6 +66,13 @@ async def talks(fail: bool) -> str:
     return said
 
 
+async def test_an_offset_that_is_none_is_refused() -> None:
+    async with virtual(talks) as (engine, _):
+        for after in ("x", -1, 1.5, None):
+            with pytest.raises(ValueError, match="after= is an item's offset"):
+                await collect(engine.get("x"), after=after)
+
+
 async def test_events_come_in_order_with_key_and_attempt() -> None:
     async with virtual(talks) as (engine, clock):
         handle = await engine.start(talks, False)

@@ -11,7 +11,7 @@ rewinding.py    rollback                   forking.py   fork         states.py  
 schedule.py     schedule                   verify.py    verify                    database/    db
 move.py         move
 lint.py         lint                       new.py       new                       completion.py   completion
-filters.py      which executions           times.py     times as they are typed
+filters.py      which executions           times.py     times as they are typed        names.py  names, likewise
 target.py       `module:name`              inputs.py    JSON as it is typed
 reference.py    which execution or request an id, or its beginning, means
 follow.py       follow an execution        progress.py  what is told meanwhile    bar.py       how far many have come
@@ -48,7 +48,7 @@ from perdure.cli.stats import stats
 from perdure.cli.steering import cancel, pause, resume, retry
 from perdure.cli.telling import events, value
 from perdure.cli.verify import verify
-from perdure.cli.words import plain
+from perdure.cli.words import at_shell, plain
 from perdure.cli.working import worker
 from perdure.errors import PerdureError
 
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report(session, error, error.format_message(), error)
         return error.exit_code
     except PerdureError as error:
-        _report(session, error, str(error), None)
+        _report(session, error, at_shell(str(error), session.options), None)
         return FAILED
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
@@ -134,6 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has gone, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _report(session, error, f"{where}{error.strerror or error}", None)
         return FAILED
 
 

@@ -9,8 +9,9 @@ import click
 from perdure.cli import documents
 from perdure.cli.delivered import tell_delivered
 from perdure.cli.inputs import answer_value, parse, takes_text
+from perdure.cli.names import by_option, given
 from perdure.cli.reference import find_execution, find_request
-from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.cli.words import to_json
 from perdure.engine import Engine
 from perdure.errors import InvalidAnswerError
@@ -59,9 +60,15 @@ def _as_text(request: OpenRequest, text: str) -> str:
 
 @click.command("signal")
 @click.argument("id")
-@click.argument("name")
+@click.argument("name", callback=given)
 @click.argument("value", metavar="[JSON]", default="null")
-@click.option("--id", "message_id", metavar="ID", help="Deliver a message of this id once, however often it is sent.")
+@click.option(
+    "--id",
+    "message_id",
+    callback=given,
+    metavar="ID",
+    help="Deliver a message of this id once, however often it is sent.",
+)
 @by_option
 @shared
 @with_session

@@ -14,8 +14,9 @@ from perdure.cli import documents
 from perdure.cli.delivered import tell_delivered
 from perdure.cli.ending import split
 from perdure.cli.inputs import parse
-from perdure.cli.reference import find_execution, find_request
-from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.cli.names import by_option, given
+from perdure.cli.reference import find_execution, find_request, find_unsettled
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.cli.words import when
 from perdure.engine import Engine
 from perdure.errors import InvalidAnswerError, NotFoundError
@@ -149,7 +150,7 @@ def comment_command(session: Session, id: str, text: str, by: str | None) -> int
 
 @click.command()
 @click.argument("id", metavar="REQUEST-or-ID")
-@click.option("--by", metavar="NAME", required=True, help="Who looks after it; recorded as unverified.")
+@click.option("--by", callback=given, metavar="NAME", required=True, help="Who looks after it; recorded as unverified.")
 @shared
 @with_session
 def claim(session: Session, id: str, by: str) -> int:
@@ -168,7 +169,9 @@ def claim(session: Session, id: str, by: str) -> int:
 
 @click.command()
 @click.argument("id", metavar="REQUEST-or-ID")
-@click.option("--to", metavar="NAME", required=True, help="Who looks after it, and decides, from now on.")
+@click.option(
+    "--to", callback=given, metavar="NAME", required=True, help="Who looks after it, and decides, from now on."
+)
 @by_option
 @shared
 @with_session
@@ -211,7 +214,7 @@ async def _resolve(
     session: Session, engine: Engine, id: str, how: str, result: Any, comment: str | None, by: str | None
 ) -> int:
     async with engine:
-        target = await _blocked(engine, id) if how in ("resume", "cancel") else (await find_request(engine, id)).id
+        target = await _blocked(engine, id) if how in ("resume", "cancel") else (await find_unsettled(engine, id)).id
         settled = await engine.resolve(target, how, result=result, by=user(by), comment=comment)
         await _tell(session, engine, settled, f"{settled.id} is settled: {how}")
     return DONE

@@ -6,7 +6,7 @@ from perdure.cli import documents
 from perdure.cli.example import example
 from perdure.cli.progress import one_line_kept
 from perdure.cli.session import DONE, FAILED, WAITING, Session
-from perdure.cli.words import cut, readable, to_json, took, when
+from perdure.cli.words import cut, one_line, readable, to_json, took, when
 from perdure.clock import to_datetime
 from perdure.outcome import (
     Blocked,
@@ -97,8 +97,8 @@ def tell(session: Session, row: Execution, outcome: Outcome) -> None:
 def tell_request(session: Session, request: OpenRequest, *, indent: str = "") -> None:
     """A question, and the command that answers it."""
     session.say()
-    session.say(f"{indent}{request.message}")
-    if request.details is not None:
+    session.say(f"{indent}{cut(one_line(request.message), LONGEST) if request.kind == 'undo' else request.message}")
+    if request.details is not None and request.kind != "undo":  # its message tells the error
         session.say(f"{indent}  {cut(one_line_kept(to_json(request.details)), LONGEST)}")
     for action in request.actions:
         described = f"  ({action.description})" if action.description else ""

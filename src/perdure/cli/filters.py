@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from perdure.cli.inputs import parse
+from perdure.cli.names import given
 from perdure.cli.times import moment
 from perdure.cli.words import to_json
 from perdure.records import Status
@@ -40,15 +41,19 @@ def filters(*by: str) -> Callable[[F], F]:
     """The options; the function gets them as `chosen`, a `Filter`. `by`: more names of `--started-by`."""
     options = (
         click.option("--status", multiple=True, type=STATUSES, metavar="STATUS", help="Only these; may be repeated."),
-        click.option("--workflow", metavar="NAME", help="Only executions of this workflow."),
+        click.option("--workflow", callback=given, metavar="NAME", help="Only executions of this workflow."),
         click.option(
             "--attribute", multiple=True, metavar="NAME=JSON", help="Only with this attribute; may be repeated."
         ),
-        click.option("--text", metavar="TEXT", help="Part of the id, workflow, reason, or who started it."),
-        click.option("--started-by", *by, "started_by", metavar="NAME", help="Only those that NAME started."),
+        click.option(
+            "--text", callback=given, metavar="TEXT", help="Part of the id, workflow, reason, or who started it."
+        ),
+        click.option(
+            "--started-by", *by, "started_by", callback=given, metavar="NAME", help="Only those that NAME started."
+        ),
         click.option("--since", callback=moment, metavar="WHEN", help="Created then or later: 2026-11-22, 2h (ago)."),
         click.option("--until", callback=moment, metavar="WHEN", help="Created before then."),
-        click.option("--queue", metavar="NAME", help="Only those of this queue."),
+        click.option("--queue", callback=given, metavar="NAME", help="Only those of this queue."),
     )
 
     def decorate(function: F) -> F:

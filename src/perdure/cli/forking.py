@@ -10,8 +10,9 @@ import click
 import msgspec
 
 from perdure.cli import documents
+from perdure.cli.names import by_option, new_id
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.cli.states import entry_of
 from perdure.cli.steering import reason_option
 from perdure.cli.target import load_module
@@ -23,7 +24,7 @@ from perdure.engine import Engine
 @click.option("--at", metavar="TARGET", help="A checkpoint's name, a key (pack#2) or an entry's number; else the last.")
 @click.option("--change", "changes", metavar="KEY=JSON", multiple=True, help="Another result of a call; needs --code.")
 @click.option("--code", metavar="MODULE", help="The module of its workflow.")
-@click.option("--id", "new_id", metavar="ID", help="The id of the fork.")
+@click.option("--id", "new_id", callback=new_id, metavar="ID", help="The id of the fork.")
 @reason_option
 @by_option
 @shared

@@ -33,8 +33,9 @@ async def health(worker: Worker, host: str, port: int | None) -> AsyncIterator[i
         return
     try:
         server = await asyncio.start_server(_Answers(worker), host, port, limit=LONGEST)
-    except OSError as error:
-        raise click.ClickException(f"--health-port {port}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:  # the second one for what is no name of a host
+        why = getattr(error, "strerror", None) or str(error)
+        raise click.ClickException(f"nobody can listen on {host}, port {port}: {why}") from error
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

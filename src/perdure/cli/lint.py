@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,16 +85,16 @@ def _some(count: int, what: str) -> str:
 
 def _files(target: str) -> list[Path]:
     path = Path(target)
-    if target and path.is_dir():
+    if target and os.path.isdir(target):
         found = sorted(_below(path))
         if not found:
             raise click.UsageError(f"there are no Python files in {target}")
         return found
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
     name = target.partition(":")[0]
     if name.endswith(".py") or "/" in name:
-        if name != target and Path(name).is_file():
+        if name != target and os.path.isfile(name):
             return [Path(name)]
         raise click.UsageError(f"there is no file {name}")
     return _module_files(name)

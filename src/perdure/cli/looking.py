@@ -10,6 +10,7 @@ from perdure.cli import documents, ending, shown, states
 from perdure.cli.filters import Filter, filters
 from perdure.cli.follow import Follower
 from perdure.cli.interrupt import interruption, unless
+from perdure.cli.names import given
 from perdure.cli.progress import progress_for
 from perdure.cli.reference import find_execution
 from perdure.cli.session import DONE, Session, shared, user, with_session
@@ -45,7 +46,7 @@ async def _list(session: Session, engine: Engine, chosen: Filter, limit: int, cu
         session.say("No executions." if not chosen.words and cursor is None else "No such executions.")
         return DONE
     rows = [[row.id, _name(row), str(row.status), when(to_datetime(row.created_at))] for row in page.items]
-    for line in table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1)):
+    for line in table(("ID", "WORKFLOW", "STATUS", "CREATED (UTC)"), rows, narrow=(0, 1), ids=(0,)):
         session.say(line)
     if page.cursor is not None and found is not None:
         words = [*chosen.words, "--limit", str(limit), "--cursor", page.cursor]
@@ -182,7 +183,7 @@ async def _watch(session: Session, engine: Engine, id: str) -> int:
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many.")
-@click.option("--by", metavar="NAME", help="Who looks; recorded, unverified, as having seen them.")
+@click.option("--by", callback=given, metavar="NAME", help="Who looks; recorded, unverified, as having seen them.")
 @shared
 @with_session
 def inbox(session: Session, limit: int, by: str | None) -> int:

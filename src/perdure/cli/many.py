@@ -14,6 +14,7 @@ from perdure import bulk
 from perdure.cli.bar import Bar
 from perdure.cli.filters import Filter
 from perdure.cli.session import DONE, FAILED, Session
+from perdure.cli.words import at_shell
 from perdure.engine import Engine
 from perdure.errors import PerdureError
 from perdure.handle import Handle
@@ -64,7 +65,7 @@ def bulk_options(function: F) -> F:
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only tell which executions it would be.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask, however many they are.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask. (A terminal asks, if there are several.)")
 
 
 def one_or_many(verb: Verb, id: str | None, chosen: Filter, manner: Manner) -> bool:
@@ -110,9 +111,9 @@ async def _each(
             try:
                 await act(engine.get(id))
             except PerdureError as error:
-                refused[id] = str(error)
+                refused[id] = at_shell(str(error), session.options)
                 bar.clear()
-                session.hint(f"{id} is not {verb.done}: {error}")
+                session.hint(f"{id} is not {verb.done}: {refused[id]}")
             else:
                 done.add(id)
                 bar.clear()

@@ -46,7 +46,7 @@ def new(session: Session, name: str, folder: Path | None) -> int:
     package = package_name(name)
     project = (folder or Path()) / name
     texts = project_files(name, package)
-    if project.is_dir() and any(project.iterdir()):
+    if os.path.isdir(project) and any(project.iterdir()):
         raise click.ClickException(f"{project} is there already, and is not empty: nothing was written")
     try:
         project.mkdir(parents=True, exist_ok=True)

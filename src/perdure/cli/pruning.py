@@ -29,7 +29,8 @@ PRUNE = Verb("prune", "pruned", [status for status in Status if status in ENDED]
 def prune(session: Session, older_than: timedelta, chosen: Filter, dry_run: bool, yes: bool) -> int:
     """Remove what ended long ago, with its journal and requests.
 
-    What an open parent or child still needs stays.
+    What an open parent or child still needs stays. On a terminal it asks first, if there are several; elsewhere
+    it does not. --dry-run only tells which.
     """
     chosen.check(PRUNE.statuses, "prune removes executions that are")
     return asyncio.run(_prune(session, session.engine(), older_than, chosen, dry_run, yes))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from perdure.answering import SETTLED
 from perdure.cli.session import USAGE
 from perdure.deciding import seen_requests
 from perdure.engine import Engine
 from perdure.errors import AlreadyDecidedError, NotFoundError, PerdureError
 from perdure.outcome import OpenRequest
-from perdure.records import Execution, Query
+from perdure.records import Execution, Query, Status
 
 SHOWN = 20
 PAGE = 200
@@ -85,6 +86,34 @@ async def find_request(engine: Engine, text: str) -> OpenRequest:
     if requests:
         raise AlreadyDecidedError(f"{execution.id} asks nothing now; its last request was {requests[-1].id}")
     raise PerdureError(f"{execution.id} ({execution.status}) asks nothing of anybody")
+
+
+async def find_unsettled(engine: Engine, text: str) -> OpenRequest:
+    """The request of this id, else the only one of the execution that is meant which `resolve` settles.
+
+    Raises `NotFoundError`, `AmbiguousError`, and `PerdureError` where nothing waits to be resolved.
+    """
+    if await engine.store.requests(ids=[text], status=None):
+        return await find_request(engine, text)
+    try:
+        row = await find_execution(engine, text)
+    except NotFoundError:
+        return await _request_beginning_with(engine, text)
+    family = [row, *await engine.store.tree(row.id)]
+    rows = await engine.store.requests(execution_ids=[each.id for each in family], status=None)
+    found = await seen_requests(engine.store, [request for request in rows if request.kind in SETTLED])
+    waiting = [request for request in found if request.status == "open"]
+    if len(waiting) > 1:
+        raise _ambiguous(row.id, "requests", [f"{request.id}  {request.message}" for request in waiting])
+    blocked = next((each for each in family if each.status is Status.BLOCKED), None)
+    if waiting or (len(found) == 1 and blocked is None):
+        return (waiting or found)[0]
+    if blocked is not None:
+        why = blocked.reason or "no reason was recorded"
+        raise PerdureError(f"{blocked.id} is blocked, and is resolved by resume or by cancel: {why}")
+    asked = [request.id for request in rows if request.status == "open"]
+    also = f". What it asks is answered or decided: {', '.join(asked[:SHOWN])}" if asked else ""
+    raise PerdureError(f"nothing of {row.id} ({row.status}) waits to be resolved{also}")
 
 
 async def _request_beginning_with(engine: Engine, text: str) -> OpenRequest:

@@ -9,8 +9,9 @@ import click
 
 from perdure.cli import documents
 from perdure.cli.ending import exit_code, tell
+from perdure.cli.names import by_option
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, WAITING, Session, by_option, shared, user, with_session
+from perdure.cli.session import DONE, WAITING, Session, shared, user, with_session
 from perdure.cli.steering import reason_option
 from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine

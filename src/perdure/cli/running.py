@@ -17,9 +17,10 @@ from perdure.cli import ending, shown
 from perdure.cli.follow import Follower
 from perdure.cli.inputs import call_arguments
 from perdure.cli.interrupt import interruption, unless
+from perdure.cli.names import by_option, new_id, queue_name
 from perdure.cli.progress import Progress, progress_for
 from perdure.cli.prompt import Lines, ask
-from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.cli.target import find_workflow, load_module, registered
 from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
@@ -30,7 +31,9 @@ from perdure.workflow import Workflow
 
 target_argument = click.argument("target", metavar="MODULE:WORKFLOW")
 arguments_argument = click.argument("arguments", metavar="[JSON]", required=False)
-id_option = click.option("--id", "execution_id", metavar="ID", help="The execution's id; by default a new one.")
+id_option = click.option(
+    "--id", "execution_id", callback=new_id, metavar="ID", help="The execution's id; by default a new one."
+)
 
 
 @click.command()
@@ -145,7 +148,7 @@ class _Run:
 @target_argument
 @arguments_argument
 @id_option
-@click.option("--queue", metavar="NAME", help="The queue to put it into.")
+@click.option("--queue", callback=queue_name, metavar="NAME", help="The queue to put it into.")
 @by_option
 @shared
 @with_session

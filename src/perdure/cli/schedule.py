@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from perdure.cli import documents
+from perdure.cli.names import queue_name
 from perdure.cli.running import arguments_argument, load_call, prints_aside, target_argument
 from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import table, when
@@ -50,7 +51,7 @@ async def _list(session: Session, engine: Engine) -> int:
     rows = [
         [view.name, workflow_name(view), view.cron, view.timezone, _next(view), view.last_id or ""] for view in found
     ]
-    for line in table(("NAME", "WORKFLOW", "CRON", "ZONE", "NEXT (UTC)", "LAST"), rows, narrow=(0, 1, 5)):
+    for line in table(("NAME", "WORKFLOW", "CRON", "ZONE", "NEXT (UTC)", "LAST"), rows, narrow=(0, 1, 5), ids=(5,)):
         session.say(line)
     return DONE
 
@@ -80,7 +81,7 @@ def _next(view: ScheduleView) -> str:
     help="If the last one has not ended: skip this one, queue it, or allow both.",
 )
 @click.option("--backfill", is_flag=True, help="Start all that was missed while no worker ran, not only the last.")
-@click.option("--queue", metavar="NAME", help="The queue to put them into.")
+@click.option("--queue", callback=queue_name, metavar="NAME", help="The queue to put them into.")
 @shared
 @with_session
 def add(

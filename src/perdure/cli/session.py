@@ -5,6 +5,7 @@ What was asked for goes to stdout; progress, hints and errors go to stderr.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -20,12 +21,15 @@ import click
 
 from perdure.cli.words import plain, to_data
 from perdure.engine import Engine
+from perdure.keys import NAMESPACE_MARK
 from perdure.outcome import User
 from perdure.settings import find_url, hide_password
 from perdure.store import Store
 from perdure.stores import KNOWN, open_store
 from perdure.stores.files import FileStore
 from perdure.stores.memory import MemoryStore
+from perdure.stores.namespaced import DEFAULT as DEFAULT_NAMESPACE
+from perdure.stores.namespaced import check_namespace
 from perdure.stores.sqlite import SqliteStore
 
 DEFAULT = "sqlite:///perdure.db"
@@ -41,9 +45,29 @@ class Session:
 
     db: str | None = None
     json: bool = False
-    namespace: str = "default"
+    namespace: str = DEFAULT_NAMESPACE
     in_memory: bool = field(default=False, init=False)
     """The store ends with this process."""
+    options: dict[str, str] = field(default_factory=dict, init=False)
+    """How the command's options are typed, by their names."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that the namespace takes of each id."""
+        return 0 if self.namespace == DEFAULT_NAMESPACE else len(f"{NAMESPACE_MARK}{self.namespace[:40]}/")
+
+    def begin(self, context: click.Context) -> None:
+        """A command is called. Raises `click.BadParameter` for what is wrong with what all share."""
+        self.options = {
+            parameter.name or "": parameter.opts[0]
+            for parameter in context.command.params
+            if isinstance(parameter, click.Option)
+        }
+        try:
+            check_namespace(self.namespace)
+        except ValueError as error:
+            problem = str(error).replace("namespace=", "it")
+            raise click.BadParameter(problem, context, param_hint="'--namespace' (or PERDURE_NAMESPACE)") from error
 
     # The store ----------------------------------------------------------------------------------------
 
@@ -114,14 +138,14 @@ class Session:
         db = []
         if self.db is not None:
             db = ["--db", self.db if hide_password(self.db) == self.db else "URL"]
-        if self.namespace != "default":
+        if self.namespace != DEFAULT_NAMESPACE:
             db += ["--namespace", self.namespace]
         return shlex.join([*program(), *db, *words])
 
 
 def existing(store: Store) -> Store:
     """The store, if there is one: nobody who only looks creates it."""
-    if isinstance(store, SqliteStore | FileStore) and not Path(store.path).exists():
+    if isinstance(store, SqliteStore | FileStore) and not os.path.exists(store.path):
         raise click.ClickException(
             f"there is no database {store.path}. `perdure db init` creates it, and so does the first `perdure run`"
         )
@@ -177,5 +201,14 @@ def shared(function: F) -> F:
     return function
 
 
-by_option = click.option("--by", metavar="NAME", help="Who does this; recorded as unverified.")
-with_session = click.make_pass_decorator(Session)
+def with_session(function: F) -> F:
+    """The function gets the session before all else."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        context = click.get_current_context()
+        session = context.ensure_object(Session)
+        session.begin(context)
+        return context.invoke(function, session, *args, **kwargs)
+
+    return called  # type: ignore[return-value]

@@ -96,7 +96,7 @@ def waits(session: Session, row: Execution, requests: Sequence[OpenRequest], bel
     if below:
         session.say("\nChildren that have not ended:")
         rows = [[child.id, child.workflow, str(child.status)] for child in below]
-        for line in table(("ID", "WORKFLOW", "STATUS"), rows, narrow=(0, 1), indent="  "):
+        for line in table(("ID", "WORKFLOW", "STATUS"), rows, narrow=(0, 1), ids=(0,), indent="  "):
             session.say(line)
 
 

@@ -13,14 +13,15 @@ from perdure.cli.delivered import tell_delivered
 from perdure.cli.ending import exit_code, tell
 from perdure.cli.filters import Filter, filters
 from perdure.cli.many import Manner, Verb, bulk_options, on_many, one_or_many
+from perdure.cli.names import by_option
 from perdure.cli.reference import find_execution
-from perdure.cli.session import DONE, Session, by_option, shared, user, with_session
+from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.crew import live_workers, nobody_runs
 from perdure.engine import Engine
 from perdure.errors import PerdureError
 from perdure.handle import Handle
-from perdure.outcome import Cancelled, Outcome, RolledBack
-from perdure.records import ENDED
+from perdure.outcome import Cancelled, Outcome, RollbackFailed, RolledBack
+from perdure.records import ENDED, Status
 
 CANCEL = Verb("cancel", "cancelled", bulk.OPEN)
 CANCEL_AND_UNDO = Verb("cancel", "rolled back", bulk.OPEN)
@@ -70,7 +71,7 @@ def cancel(
             return await _undo(handle, reason, by)
         outcome = await handle.cancel(reason=reason, by=user(by))
         if not isinstance(outcome, Cancelled):
-            raise PerdureError(f"it had ended before: it is {await handle.status()}")
+            raise PerdureError(f"it has ended otherwise: it is {await handle.status()}")
 
     return asyncio.run(on_many(session, session.engine(), verb, chosen, manner, act))
 
@@ -108,14 +109,22 @@ async def _cancel_and_undo(session: Session, engine: Engine, id: str, reason: st
 async def _cancel(session: Session, engine: Engine, id: str, reason: str | None, by: str | None) -> int:
     async with engine:
         row = await find_execution(engine, id)
-        if row.owner is not None:
+        before = row.status
+        if before is Status.ROLLING_BACK:
+            session.hint("It is being rolled back: it ends when that is done ...")
+        elif row.owner is not None:
             session.hint("A worker runs it: it is cancelled as soon as its running steps have stopped ...")
         outcome = await engine.get(row.id).cancel(reason=reason, by=user(by))
         row = await engine.get(row.id).row()
-    if not isinstance(outcome, Cancelled):
+    if before in ENDED and not isinstance(outcome, Cancelled):
         raise PerdureError(f"{row.id} had ended before: it is {row.status}", execution_id=row.id)
+    if isinstance(outcome, RollbackFailed):
+        raise PerdureError(f"{row.id} was being rolled back: it is {row.status} now", execution_id=row.id)
+    if not isinstance(outcome, Cancelled | RolledBack):
+        raise PerdureError(f"{row.id} ended before it was cancelled: it is {row.status}", execution_id=row.id)
     session.document(documents.ending(row, outcome))
-    session.say(f"{row.id} is cancelled")
+    undone = isinstance(outcome, RolledBack)
+    session.say(f"{row.id} {'was being rolled back: it is rolled back now' if undone else 'is cancelled'}")
     session.hint(f"What it did:\n  {session.command('show', row.id)}")
     return DONE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -50,7 +51,7 @@ def _load_named(name: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise click.UsageError(f"there is no file {path}.{_files()}")
     path = path.resolve()
     folder, name = path.parent, path.stem

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -79,6 +80,15 @@ def error_words(words: str) -> str:
     return words.removeprefix("StepFailedError: ")
 
 
+def at_shell(message: str, options: Mapping[str, str]) -> str:
+    """A message that speaks of arguments in Python, in the options of the command: `force=True`, `by=`."""
+
+    def typed(match: re.Match[str]) -> str:
+        return options.get(match[1], match[0])
+
+    return re.sub(r"\b(\w+)=(?:True\b|(?=[\s.,;)]|$))", typed, message)
+
+
 def describe(error: BaseException) -> str:
     message = str(error)
     return error_words(f"{type(error).__name__}: {message}" if message else type(error).__name__)
@@ -125,10 +135,26 @@ def cut(text: str, most: int) -> str:
     return kept + "…"
 
 
+def cut_middle(text: str, most: int) -> str:
+    """The same for ids, which often begin alike: beginning and end are kept."""
+    if width(text) <= most:
+        return text
+    end = text[-(most // 3) :] if text.isascii() and most >= 9 else ""
+    return cut(text, most - len(end)) + end
+
+
 def table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, narrow: Sequence[int], indent: str = ""
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    narrow: Sequence[int],
+    ids: Sequence[int] = (),
+    indent: str = "",
 ) -> list[str]:
-    """Lines of a table. Where it is wider than the terminal, the widest of the columns `narrow` are cut."""
+    """Lines of a table. Where it is wider than the terminal, the widest of the columns `narrow` are cut.
+
+    `ids`: those that are cut in the middle.
+    """
     cells = [list(headings), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(width(cell) for cell in column) for column in zip(*cells, strict=True)]
     room = columns()
@@ -139,7 +165,10 @@ def table(
         widths[widest] -= 1
     lines = []
     for row in cells:
-        cut_row = [cut(cell, most) for cell, most in zip(row, widths, strict=True)]
+        cut_row = [
+            (cut_middle if n in ids else cut)(cell, most)
+            for n, (cell, most) in enumerate(zip(row, widths, strict=True))
+        ]
         line = "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(cut_row, widths, strict=True))
         line = (indent + line).rstrip()
         lines.append(line if room is None else cut(line, room))

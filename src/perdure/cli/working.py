@@ -16,10 +16,11 @@ from perdure.cli.app import load_app, with_limits
 from perdure.cli.documents import schedule as schedule_document
 from perdure.cli.health import health
 from perdure.cli.interrupt import interruption
+from perdure.cli.names import given
 from perdure.cli.session import DONE, Session, shared, with_session
 from perdure.cli.words import when
 from perdure.engine import Engine
-from perdure.queues import Queue
+from perdure.queues import Queue, check_queue
 from perdure.records import Limit
 from perdure.schedules import ScheduleView
 from perdure.worker import Worker
@@ -39,7 +40,14 @@ LOOK = 0.5
 @click.option(
     "--health-port", type=click.IntRange(0, 65535), metavar="PORT", help="Answer /live and /ready there (0: any port)."
 )
-@click.option("--health-host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen for that.")
+@click.option(
+    "--health-host",
+    callback=given,
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen for that.",
+)
 @shared
 @with_session
 def worker(
@@ -83,12 +91,12 @@ def parse_queues(text: str) -> list[str | Queue]:
     queues: list[str | Queue] = []
     for word in filter(None, (part.strip() for part in text.split(","))):
         name, colon, number = word.rpartition(":")
-        if not colon:
-            queues.append(word)
-        elif name and number.isdecimal() and int(number) > 0:
-            queues.append(Queue(name, concurrency=int(number)))
-        else:
+        if colon and not (name and number.isdecimal() and int(number) > 0):
             raise click.UsageError(f"--queues {word}: write NAME, or NAME:NUMBER with a number of 1 or more")
+        try:
+            queues.append(Queue(name, concurrency=int(number)) if colon else check_queue(word))
+        except ValueError as error:
+            raise click.UsageError(f"--queues: {error}") from error
     names = [queue if isinstance(queue, str) else queue.name for queue in queues]
     if not names or len(set(names)) < len(names):
         raise click.UsageError("--queues: name each queue once" if names else "--queues names no queue")
