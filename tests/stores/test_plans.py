@@ -62,8 +62,8 @@ def index_of(dialect: str, name: str) -> str:
 # PostgreSQL -----------------------------------------------------------------------------------------------
 
 POSTGRES: dict[str, tuple[list[Any], str]] = {
-    "claim": ([1, 1, 10, ["w3"], [1], ["default"], ""], "workflow_executions_ready"),
-    "claimable_suspects": ([["w3"], [1], ["default"], "b1", 10], "workflow_executions_crashed"),
+    "claim": ([1, 1, 10, ["w3"], "{1}", ["default"], ""], "workflow_executions_ready"),
+    "claimable_suspects": ([["w3"], "{1}", ["default"], "b1", 10], "workflow_executions_crashed"),
     "claim_these": ([1, 1, ["x", "y"]], "workflow_executions_pkey"),
     "next_wake": ([], "workflow_executions_due"),
     "nudged": ([1], "workflow_executions_owned"),

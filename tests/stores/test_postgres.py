@@ -219,7 +219,7 @@ async def test_a_claim_passes_over_what_another_one_takes_and_never_takes_it_aft
     first = await Scene.begin(store)
     second = await first.other_worker()
     await first.create(*(first.execution(f"n{n}", created_at=first.now + n) for n in range(4)))
-    wanted = ([first.name], [1], [first.name], "")
+    wanted = ([first.name], "{1}", [first.name], "")
     async with party(postgres_url) as other:
         await other.run("claim", first.worker.id, 1, 2, *wanted)
         assert [row.id for row in await second.claim()] == [first.id("n2"), first.id("n3")]

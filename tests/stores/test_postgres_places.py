@@ -352,12 +352,12 @@ async def test_what_is_looked_for_all_the_time_is_found_by_index(store: Postgres
     await connection.execute("analyze")
     await connection.fetch(SQL["prepare_session"])
     looks: dict[str, list[Any]] = {
-        "claim": [scene.worker.id, 1, 10, [scene.name], [1], [scene.name], ""],
+        "claim": [scene.worker.id, 1, 10, [scene.name], "{1}", [scene.name], ""],
         "next_wake": [],
         "nudged": [scene.worker.id + 1],
         "inbox_children": [["x", "y"]],
-        "claimable": [[scene.name], [1], [scene.name], "", 10],
-        "claimable_suspects": [[scene.name], [1], [scene.name], "b1", 10],
+        "claimable": [[scene.name], "{1}", [scene.name], "", 10],
+        "claimable_suspects": [[scene.name], "{1}", [scene.name], "b1", 10],
         "claim_these": [scene.worker.id, 1, ["x", "y"]],
         "running_places": [scene.name],
         "recent_places": [scene.name, 1_000_000, 10],

@@ -74,6 +74,7 @@ from perdure.stores.postgres_columns import (
     pack_batch,
     pack_query,
     pack_schedule,
+    pack_workflows,
 )
 from perdure.stores.postgres_commits import statement_of, verdicts_of
 from perdure.stores.postgres_databases import create_database, grant
@@ -233,10 +234,11 @@ class PostgresStore(PostgresMoves):
     async def glance(
         self, worker: int, epoch: int, workflows: Sequence[tuple[str, int]], queues: Sequence[str], *, build: str = ""
     ) -> Glance:
-        names, versions = [name for name, _ in workflows], [version for _, version in workflows]
-        (row,) = await self._pool.rows("glance", worker, names, versions, sorted(set(queues)), json.dumps(build))
-        self._attendance.meet(row["ring"])
-        suspects = self._attendance.suspects(row["late"], row["free"])
+        known = pack_workflows(workflows)
+        (row,) = await self._pool.rows("glance", worker, *known, sorted(set(queues)), json.dumps(build))
+        late, free, ring = (list(map(int, row[name])) for name in ("late", "free", "ring"))
+        self._attendance.meet(ring)
+        suspects = self._attendance.suspects(late, free)
         if self._attendance.sightings.is_unsure():
             asyncio.get_running_loop().call_later(ONCE_MORE, self._signal.fire)
         tick_at = row["tick_at"]

@@ -15,6 +15,7 @@ from perdure.clock import from_datetime
 from perdure.limits import Place, admit
 from perdure.records import Execution, Limit
 from perdure.stores.columns import read_records
+from perdure.stores.postgres_columns import pack_workflows
 from perdure.stores.postgres_sessions import Pool
 
 MOST_WAITING = 1000  # of a limited queue, the first ones are judged
@@ -37,9 +38,9 @@ class Wanted:
         """Those of `claim`, which is one statement."""
         return [self.worker, self.epoch, self.limit, *self.columns(), sorted(set(self.queues)), json.dumps(self.build)]
 
-    def columns(self) -> tuple[list[str], list[int]]:
+    def columns(self) -> tuple[list[str], str]:
         """The workflows' names and versions."""
-        return [name for name, _ in self.workflows], [version for _, version in self.workflows]
+        return pack_workflows(self.workflows)
 
 
 async def claim_judged(pool: Pool, wanted: Wanted) -> list[Execution]:

@@ -6,7 +6,7 @@ records travel as JSON, all of one kind in one parameter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, replace
 from typing import Any, get_type_hints
 
@@ -66,7 +66,7 @@ def pack_plain(entries: Sequence[Entry]) -> list[Any] | None:
                 return None
             packed.append(text)
         else:
-            packed.append("{" + ",".join(map(str, column)) + "}")
+            packed.append(pack_numbers(column))
     return packed
 
 
@@ -80,8 +80,18 @@ def _pack(entries: Sequence[Entry], separator: str) -> list[str] | None:
             # An array that is "" in text has no element: this one has two, of which the second meets no id.
             packed.append(text if text or gaps else separator)
         else:
-            packed.append("{" + ",".join(map(str, column)) + "}")
+            packed.append(pack_numbers(column))
     return packed
+
+
+def pack_numbers(numbers: Iterable[object]) -> str:
+    """An array as text: of an array's own type the driver asks each new connection, which takes longer than it all."""
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def pack_workflows(workflows: Sequence[tuple[str, int]]) -> tuple[list[str], str]:
+    """Names and versions."""
+    return [name for name, _ in workflows], pack_numbers(version for _, version in workflows)
 
 
 def pack_creates(batch: Batch) -> list[Any]:
@@ -111,9 +121,9 @@ def pack_batch(batch: Batch) -> list[Any]:
         pack_records(_with_closed(batch)),
         batch.closes,
         [id for id, _ in batch.takes],
-        [seq for _, seq in batch.takes],
+        pack_numbers(seq for _, seq in batch.takes),
         [id for id, _ in batch.untakes],
-        [seq for _, seq in batch.untakes],
+        pack_numbers(seq for _, seq in batch.untakes),
         pack_records(batch.actions),
         pack_records(batch.snapshots),
     ]

@@ -640,7 +640,7 @@ select exists (select from pg_namespace where nspname = current_schema());
 -- name: find_tables
 -- Which of these tables are in the schema where new ones would be made.
 select c.relname from pg_class c
-where c.relname = any($1::name[])
+where c.relname = any($1::text[]::name[])
     and c.relkind in ('r', 'p')
     and c.relnamespace = (select n.oid from pg_namespace n where n.nspname = current_schema());
 

@@ -29,7 +29,7 @@ select c.relname::text as name
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace and n.nspname = current_schema()
 join pg_roles r on r.rolname = 'anon'
-where c.relname = any($1::name[])
+where c.relname = any($1::text[]::name[])
     and not c.relrowsecurity
     and has_schema_privilege(r.oid, n.oid, 'usage')
     and has_table_privilege(r.oid, c.oid, 'select, insert, update, delete')

@@ -16,7 +16,7 @@ with me as materialized (
                 cross join lateral (
                     select from workflow_executions w
                     where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
-                        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::text::integer[]))
                         and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
                     order by w.priority desc, w.created_at, w.id
                     limit 1
@@ -26,7 +26,7 @@ with me as materialized (
                 select from workflow_executions w
                 where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
                     and w.queue = any($6)
-                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::text::integer[]))
                     and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
             )
             or exists (
@@ -34,7 +34,7 @@ with me as materialized (
                 where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
                     and w.crashes = 0
                     and w.queue = any($6)
-                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+                    and (w.workflow, w.version) in (select * from unnest($4::text[], $5::text::integer[]))
                     and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0)
             )
         )
@@ -46,7 +46,7 @@ with me as materialized (
         select w.id, w.priority, w.created_at
         from workflow_executions w
         where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
-            and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+            and (w.workflow, w.version) in (select * from unnest($4::text[], $5::text::integer[]))
             and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0) and exists (select from me)
         order by w.priority desc, w.created_at, w.id
         limit $3
@@ -61,7 +61,7 @@ with me as materialized (
             from workflow_executions d
             where d.status in ('pending', 'waiting', 'rolling_back') and d.wake_at <= (select clock_timestamp()) and d.crashes < 2
                 and d.queue = any($6)
-                and (d.workflow, d.version) in (select * from unnest($4::text[], $5::integer[]))
+                and (d.workflow, d.version) in (select * from unnest($4::text[], $5::text::integer[]))
                 and (d.refused is null or $7 = '""' or strpos(d.refused, $7) = 0)
                 and exists (select from me)
             order by d.wake_at
@@ -76,7 +76,7 @@ with me as materialized (
     where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
         and w.crashes = 0
         and w.queue = any($6)
-        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::integer[]))
+        and (w.workflow, w.version) in (select * from unnest($4::text[], $5::text::integer[]))
         and (w.refused is null or $7 = '""' or strpos(w.refused, $7) = 0) and exists (select from me)
     order by w.priority desc, w.created_at, w.id
     limit $3
@@ -117,7 +117,7 @@ select c.* from (
         select w.id, w.priority, w.created_at, w.attributes, w.started_at
         from workflow_executions w
         where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
-            and (w.workflow, w.version) in (select * from unnest($1::text[], $2::integer[]))
+            and (w.workflow, w.version) in (select * from unnest($1::text[], $2::text::integer[]))
             and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
         order by w.priority desc, w.created_at, w.id
         limit $5
@@ -127,14 +127,14 @@ select c.* from (
     from workflow_executions w
     where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
         and w.queue = any($3)
-        and (w.workflow, w.version) in (select * from unnest($1, $2))
+        and (w.workflow, w.version) in (select * from unnest($1::text[], $2::text::integer[]))
         and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
     union all
     select w.id, w.priority, w.created_at, w.attributes, w.started_at
     from workflow_executions w
     where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live')) and w.crashes = 0
         and w.queue = any($3)
-        and (w.workflow, w.version) in (select * from unnest($1, $2))
+        and (w.workflow, w.version) in (select * from unnest($1::text[], $2::text::integer[]))
         and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
 ) c
 order by c.priority desc, c.created_at, c.id
@@ -153,7 +153,7 @@ where w.crashes > 0 and w.status in ('pending', 'waiting', 'running', 'rolling_b
         else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= (select clock_timestamp()))
     end
     and w.queue = any($3::text[])
-    and (w.workflow, w.version) in (select * from unnest($1::text[], $2::integer[]))
+    and (w.workflow, w.version) in (select * from unnest($1::text[], $2::text::integer[]))
     and (w.refused is null or $4 = '""' or strpos(w.refused, $4) = 0)
 order by w.priority desc, w.created_at, w.id
 limit $5;

@@ -389,14 +389,14 @@ with me as materialized (
     -- A message may be freed by one entry and taken by another of the same batch: the later one stands.
     update messages m
     set taken_seq = (
-        select t.seq from unnest($28::text[], $29::bigint[]) with ordinality as t (id, seq, place)
+        select t.seq from unnest($28::text[], $29::text::bigint[]) with ordinality as t (id, seq, place)
         where t.id = m.id order by t.place desc limit 1
     )
     where m.id = any(array(
             select unnest($28::text[])
             union
             select f.id from messages f
-            join unnest($30::text[], $31::bigint[]) as u (execution_id, seq)
+            join unnest($30::text[], $31::text::bigint[]) as u (execution_id, seq)
                 on f.execution_id = u.execution_id and f.taken_seq = u.seq
         ))
         and exists (select from me) and m.execution_id not in (select execution_id from refused)

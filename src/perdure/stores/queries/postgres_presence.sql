@@ -55,9 +55,9 @@ select pg_advisory_xact_lock_shared(k.tableoid::integer, k.id::integer) is null 
 -- something to claim for these workflows ($2, $3), queues and this build, something that may have killed its workers,
 -- something in the outbox, and when the next schedule is due. Nothing is locked but what is free of locks, and that only until it ends.
 select
-    array(select id from workers where state = 'live' and id <> $1 and lease_until < clock_timestamp()) as late,
+    array(select id::text from workers where state = 'live' and id <> $1 and lease_until < clock_timestamp()) as late,
     array(
-        select id from workers
+        select id::text from workers
         where state = 'live' and id <> $1
             and case
                 when presence = (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text
@@ -66,7 +66,7 @@ select
             end
     ) as free,
     array(
-        select id from workers
+        select id::text from workers
         where state = 'live' and presence = (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint::text
     ) as ring,
     exists (
@@ -74,7 +74,7 @@ select
         cross join lateral (
             select from workflow_executions w
             where w.status = 'pending' and w.wake_at is null and w.queue = q.queue and w.crashes < 2
-                and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
+                and (w.workflow, w.version) in (select * from unnest($2::text[], $3::text::integer[]))
                 and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
             order by w.priority desc, w.created_at, w.id
             limit 1
@@ -84,7 +84,7 @@ select
         select from workflow_executions w
         where w.status in ('pending', 'waiting', 'rolling_back') and w.wake_at <= (select clock_timestamp()) and w.crashes < 2
             and w.queue = any($4)
-            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
+            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::text::integer[]))
             and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     )
     or exists (
@@ -92,7 +92,7 @@ select
         where w.status in ('running', 'rolling_back') and w.owner = any(array(select id from workers where state <> 'live'))
             and w.crashes = 0
             and w.queue = any($4)
-            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
+            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::text::integer[]))
             and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     ) as claimable,
     exists (
@@ -106,7 +106,7 @@ select
                 else w.crashes >= 2 and (w.wake_at is null or w.wake_at <= (select clock_timestamp()))
             end
             and w.queue = any($4)
-            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::integer[]))
+            and (w.workflow, w.version) in (select * from unnest($2::text[], $3::text::integer[]))
             and (w.refused is null or $5 = '""' or strpos(w.refused, $5) = 0)
     ) as crashed,
     exists (select from outbox where refused is null) as outgoing,
