@@ -61,6 +61,12 @@ def check_settings(given: Mapping[str, Any], known: Collection[str], what: str, 
             raise TypeError(f"{what} has no option {name}={hint}")
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raises `ValueError` for what is no whole number of 1 or more."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name}= must be at least 1, a whole number, not {value!r:.100}")
+
+
 def check_version(version: Any) -> int:
     """A workflow's version. Raises `ValueError`."""
     if type(version) is not int or not 0 <= version < 2**31:

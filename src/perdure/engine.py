@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from perdure import bulk, schedules, starting, verifying
 from perdure.capturing import ALL, check_capture
-from perdure.checking import check_size
+from perdure.checking import check_positive, check_size
 from perdure.clock import Clock, Duration, SystemClock, micros, new_id
 from perdure.codec import checksum
 from perdure.deciding import Directory
@@ -35,7 +35,7 @@ from perdure.protection import Protection
 from perdure.queues import Queue, check_queue
 from perdure.records import Counts, Entry, Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
-from perdure.registering import attributes_of, build_of, registered
+from perdure.registering import attributes_of, build_of, checked, registered
 from perdure.resources import Resources
 from perdure.schedules import ScheduleView
 from perdure.scope import ENGINE_THREADS
@@ -122,9 +122,8 @@ class Engine(People):
             raise ValueError(f"queues= is a list of queues: [{queues!r}]")
         for queue in queues:
             check_queue(queue if isinstance(queue, str) else queue.name)
-        if concurrency < 1:
-            raise ValueError("concurrency= must be at least 1")
-        if lease <= 0:
+        check_positive("concurrency", concurrency)
+        if not micros(lease) > 0:
             raise ValueError("lease= must be positive")
         if url is None:
             url = default_url(os.environ, Path.cwd())
@@ -273,7 +272,7 @@ class Engine(People):
         another one, `EncodeError` for an argument that cannot be recorded, `StoreUnavailableError`. With
         `options(connection=)` it returns at once, and the execution is started when your transaction is committed.
         """
-        execution = self._execution(workflow, args, kwargs)
+        execution = self._execution(checked(workflow), args, kwargs)
         options = workflow.options_
         handle: Handle[Any] = Handle(self, execution.id, workflow)
         if options.connection is not None:
@@ -292,8 +291,6 @@ class Engine(People):
     def _execution(self, workflow: Workflow[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Execution:
         """The row of what is to be started."""
         self._check_open()
-        if not isinstance(workflow, Workflow):
-            raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
         options = workflow.options_
         execution_id = options.execution_id if options.execution_id is not None else new_id(self.clock)
         problem = check_execution_id(execution_id, room(self.store))
@@ -345,8 +342,7 @@ class Engine(People):
 
         Those with `refused` say why they cannot be, and stay until they are dismissed; the others are due.
         """
-        if limit < 1:
-            raise ValueError("limit= must be at least 1")
+        check_positive("limit", limit)
         return await self.insight.outbox(limit)
 
     async def dismiss(self, *rows: Outgoing) -> int:
@@ -406,7 +402,7 @@ class Engine(People):
 
     async def run(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Start an execution and wait for its result."""
-        if workflow.options_.connection is not None:
+        if checked(workflow).options_.connection is not None:
             raise ValueError("run() waits for the end, which comes after your COMMIT: with connection= use start()")
         handle = await self.start(workflow, *args, **kwargs)
         return await handle.result()
@@ -442,8 +438,7 @@ class Engine(People):
         `limit`, even empty, though a cursor follows.
         """
         self._check_open()
-        if limit < 1:
-            raise ValueError("limit= must be at least 1")
+        check_positive("limit", limit)
         return await self.insight.list(row_query(query), limit, cursor)
 
     async def count(self, query: Query | RowQuery | None = None, *, at_most: int | None = 10_000) -> Counts:
@@ -459,8 +454,8 @@ class Engine(People):
         ```
         """
         self._check_open()
-        if at_most is not None and at_most < 1:
-            raise ValueError("at_most= must be at least 1")
+        if at_most is not None:
+            check_positive("at_most", at_most)
         return await self.insight.count(row_query(query), at_most)
 
     async def _row(self, execution_id: str) -> Execution:
@@ -539,8 +534,7 @@ class Engine(People):
         `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for wrong arguments.
         """
         self._check_open()
-        if not isinstance(workflow, Workflow):
-            raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
+        checked(workflow)
         with self.protection.encoding():
             text, _ = workflow.arguments.bind(tuple(args), dict(kwargs or {}))
         now = self.clock.now()

@@ -12,7 +12,7 @@ from perdure.journal import CUT, INHERITED, cut_of, is_outcome, live
 from perdure.protection import Protection
 from perdure.records import ENDED, Dossier, Entry, Execution, Status
 from perdure.rehearsing import Rehearsal, rehearse
-from perdure.rollback import called
+from perdure.rollback import called, meant
 from perdure.sealing import SEALED
 from perdure.snapshots import latest, restored
 from perdure.state import (
@@ -107,7 +107,9 @@ def _seq(entries: Sequence[Entry], at: str | int, row: Execution) -> int:
     if isinstance(at, str):
         found = called(live(entries), at) or called(entries, at)
         if not found:
-            raise PerdureError(f"{row.id} has no checkpoint, key or entry {at!r}", execution_id=row.id)
+            raise PerdureError(
+                f"{row.id} has no checkpoint, key or entry {at!r}{meant(live(entries), at)}", execution_id=row.id
+            )
         return found[-1].seq
     last = entries[-1].seq if entries else 0
     if not 0 <= at <= last:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from perdure.checking import check_positive
 from perdure.errors import NoExecutionError
 from perdure.journal import RACE
 from perdure.scope import CURRENT, Branch, Call, Scope
@@ -22,8 +23,8 @@ async def gather(*calls: Awaitable[T], limit: int | None = None) -> list[T]:
     At most `limit` at a time. The first that fails cancels the others, and its error is raised once they
     have ended.
     """
-    if limit is not None and limit < 1:
-        raise ValueError("limit= must be at least 1")
+    if limit is not None:
+        check_positive("limit", limit)
     gate = asyncio.Semaphore(limit) if limit is not None and limit < len(calls) else None
     tasks = [_task(_gated(gate, call)) for call in calls]
     if not tasks:

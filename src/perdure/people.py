@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure import auditing, deciding
 from perdure.answering import answer_text, how_decided
+from perdure.checking import check_positive
 from perdure.clock import Clock, to_datetime
 from perdure.codec import checksum
 from perdure.deciding import Directory, seen_requests, who_is
@@ -53,8 +54,7 @@ class People:
         "blocked" (an execution; its id is the item's).
         """
         self._check_open()
-        if limit < 1:
-            raise ValueError("limit= must be at least 1")
+        check_positive("limit", limit)
         rows = await self.insight.requests(execution_ids=[execution_id] if execution_id else (), limit=limit)
         items = await seen_requests(self.insight, rows)
         if execution_id is None:

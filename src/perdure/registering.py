@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,17 @@ from perdure.codec import CODEC
 from perdure.errors import AlreadyExistsError
 from perdure.options import WorkflowOptions
 from perdure.workflow import REGISTRY, Workflow
+
+
+def checked(workflow: Any) -> Workflow[..., Any]:
+    """The workflow. Raises `TypeError` for what is none, and for one that was called already."""
+    if isinstance(workflow, Workflow):
+        return workflow
+    if inspect.iscoroutine(workflow):
+        name = workflow.__qualname__
+        workflow.close()
+        raise TypeError(f"{name}(...) was called here already: give the workflow and its arguments, ({name}, ...)")
+    raise TypeError(f"{workflow!r} is no workflow: mark the function with @workflow")
 
 
 def registered(workflows: Sequence[Workflow[..., Any]] | None) -> dict[tuple[str, int], Workflow[..., Any]]:

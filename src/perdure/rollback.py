@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import msgspec
 
@@ -182,7 +183,15 @@ def _missing(entries: Sequence[Entry], to: str | int) -> str:
                 f"{entry.key} (entry {entry.seq}) is void since entry {cut.seq}: {why}. How it was then can be looked"
                 f" at (`inspect(at={entry.seq})`, `perdure show --at {entry.seq}`), but nothing goes on from there"
             )
-    return f"there is no checkpoint, key or entry {to!r} that stands"
+    return f"there is no checkpoint, key or entry {to!r} that stands{meant(live(entries), to)}"
+
+
+def meant(entries: Sequence[Entry], to: str | int) -> str:
+    """The call that may be meant by a key or name that is not there, as the rest of a sentence."""
+    keys = [entry.key for entry in entries if is_outcome(entry) and entry.parent_key is None]
+    named = [key for key in keys if name_of(key) == to]
+    near = named[-1:] or get_close_matches(str(to), keys, 1)
+    return f"; is {near[0]} meant?" if near else ""
 
 
 def target(entries: Sequence[Entry], to: str | int, base: int = 0) -> int:

@@ -220,6 +220,8 @@ def test_a_worker_serves_the_queues_it_is_told_to(shell: Shell) -> None:
     started = shell("start", "app:elsewhere", "--id", "e")
     assert started.code == 0
     assert started.err.endswith("worker app --queues slow\n"), "the hint is of a worker that would run it"
+    for words in (("show", started.out.strip()), ("signal", started.out.strip(), "letter")):
+        assert "worker MODULE --queues slow\n" in shell(*words).err
     with shell.worker("app", "--queues", "default,slow", "--concurrency", "2") as said:
         assert shell("watch", "e").code == 0
     assert "default, slow; up to 2 executions" in said

@@ -61,6 +61,8 @@ def test_a_fork_goes_on_with_other_results_and_says_where_it_comes_from(packed: 
     assert [entry["key"] for entry in packed("show", "third", "--json").json["history"]] == ["pack#1", "inherited"]
     assert packed("fork", "box", "--id", "box").code == 1
     assert packed("fork", "box", "--change", "pack#1").code == 2
+    for words in (("fork", "box", "--at", "pac#2"), ("show", "box", "--at", "pack#9")):
+        assert "; is pack#" in packed(*words).err
     assert packed("fork", "box", "--change", "pack#9=1", "--code", "packing").code == 1
     unfit = packed("fork", "box", "--change", 'pack#1="forty"', "--code", "packing")
     assert unfit.code == 1

@@ -20,6 +20,7 @@ from perdure import (
     User,
     Waiting,
     approval,
+    gather,
     step,
     workflow,
 )
@@ -240,13 +241,19 @@ async def test_who_has_decided_an_earlier_stage_is_not_handed_the_next_one() -> 
 # The inbox ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [0, -1])
+@pytest.mark.parametrize("limit", [0, -1, "x", 1.5])
 async def test_a_limit_is_at_least_one(limit: int) -> None:
     async with Engine(MemoryStore(), workflows=[]) as engine:
         with pytest.raises(ValueError, match="limit= must be at least 1"):
             await engine.requests(limit=limit)
         with pytest.raises(ValueError, match="limit= must be at least 1"):
             await engine.outbox(limit=limit)
+        with pytest.raises(ValueError, match="limit= must be at least 1"):
+            await engine.list(limit=limit)
+        with pytest.raises(ValueError, match="limit= must be at least 1"):
+            await gather(limit=limit)
+    with pytest.raises(ValueError, match="concurrency= must be at least 1"):
+        Engine(MemoryStore(), concurrency=limit)
 
 
 async def test_a_message_may_say_how_its_arguments_are_shown() -> None:

@@ -700,6 +700,11 @@ async def test_wrong_arguments_and_ids_are_refused_before_anything_is_recorded()
             await engine.start(retries)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="is no workflow"):
             await engine.start(after, "x")  # type: ignore[arg-type]
+        for verb in (engine.start, engine.run):
+            with pytest.raises(TypeError, match="is no workflow"):
+                await verb("retries", 0)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match=r"retries\(\.\.\.\) was called here already"):
+                await verb(retries(0))  # type: ignore[arg-type]
         for bad in ("", "a\0b", "x" * 256, "\ud800"):
             with pytest.raises(ValueError, match="id"):
                 await engine.start(retries.options(execution_id=bad), 0)

@@ -16,6 +16,6 @@ async def tell_delivered(
     session.document({**document, "nobody_runs_it": why_not})
     session.say(words)
     if why_not:
-        session.hint(f"It is kept, but {why_not}. Start one:\n  {session.command('worker', 'MODULE')}")
+        session.hint(f"It is kept, but {why_not}. Start one:\n  {session.worker(row.queue)}")
     else:
         session.hint(f"Follow it:\n  {session.command('watch', execution_id)}")

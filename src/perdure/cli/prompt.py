@@ -13,7 +13,7 @@ import click
 from perdure.cli.example import example
 from perdure.cli.inputs import answer_value
 from perdure.cli.progress import one_line_kept
-from perdure.cli.words import plain, to_json
+from perdure.cli.words import at_shell, plain, to_json
 from perdure.engine import Engine
 from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotApproverError
 from perdure.outcome import OpenRequest, User
@@ -66,7 +66,7 @@ async def ask(engine: Engine, lines: Lines, request: OpenRequest, by: User | Non
         try:
             await _settle(engine, request, line.strip(), by)
         except (InvalidAnswerError, NotApproverError) as error:
-            click.echo(plain(str(error)), err=True)
+            click.echo(plain(at_shell(str(error), {"by": "--by"})), err=True)
         except AlreadyDecidedError as error:
             click.echo(plain(str(error)), err=True)
             return True

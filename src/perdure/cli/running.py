@@ -117,7 +117,7 @@ class _Run:
                 self.progress.close()
                 if outcome is None:
                     outcome = 128 + interrupted.result()
-                    self._tell_interrupted(handle.id, interrupted.result())
+                    self._tell_interrupted(await handle.row(), interrupted.result())
                 row = await handle.row()
                 if isinstance(outcome, Failed) and self.session.in_memory:
                     shown.errors(self.session, row, await handle.history())  # nobody can look later
@@ -133,15 +133,15 @@ class _Run:
             if not await ask(self.engine, self.lines, outcome.requests[0], self.by):
                 return outcome
 
-    def _tell_interrupted(self, id: str, number: int) -> None:
+    def _tell_interrupted(self, row: Execution, number: int) -> None:
         session = self.session
-        session.document({"id": id, "status": "interrupted", "signal": signal.Signals(number).name})
+        session.document({"id": row.id, "status": "interrupted", "signal": signal.Signals(number).name})
         session.hint("\nInterrupted; running steps get up to 10 s to end; once more, and it ends at once.")
         if session.in_memory:
             return session.hint("It ran in memory and ends with this process.")
-        session.hint(f"{id} is kept with all that is recorded. It goes on with either of:")
-        session.hint(f"  {session.command('worker', _module(self.words[0]))}")
-        return session.hint(f"  {session.command('run', *self.words, '--id', id)}")
+        session.hint(f"{row.id} is kept with all that is recorded. It goes on with either of:")
+        session.hint(f"  {session.worker(row.queue, _module(self.words[0]))}")
+        return session.hint(f"  {session.command('run', *self.words, '--id', row.id)}")
 
 
 @click.command()
@@ -179,8 +179,7 @@ async def _start(
     session.document({**document, "queue": row.queue, "nobody_runs_it": why_not})
     session.say(row.id)
     if why_not:
-        queues = () if row.queue == "default" else ("--queues", row.queue)
-        session.hint(f"So far {why_not}. Start one:\n  {session.command('worker', _module(target), *queues)}")
+        session.hint(f"So far {why_not}. Start one:\n  {session.worker(row.queue, _module(target))}")
     else:
         session.hint(f"Follow it:\n  {session.command('watch', row.id)}")
     return DONE

@@ -132,7 +132,7 @@ async def _add(
     if made.paused:
         session.hint(f"It goes on with:\n  {session.command('schedule', 'resume', name)}")
     if why_not:
-        session.hint(f"So far {why_not}. Start one:\n  {session.command('worker', 'MODULE')}")
+        session.hint(f"So far {why_not}. Start one:\n  {session.worker(row.queue)}")
     return DONE
 
 

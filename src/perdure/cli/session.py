@@ -133,6 +133,10 @@ class Session:
             click.echo(json.dumps(to_data(document)), file=sys.__stdout__)
             sys.__stdout__.flush()  # type: ignore[union-attr]
 
+    def worker(self, queue: str, module: str = "MODULE") -> str:
+        """The command that starts a worker for what is in a queue."""
+        return self.command("worker", module, *(() if queue == "default" else ("--queues", queue)))
+
     def command(self, *words: str) -> str:
         """A command to go on with, as it can be pasted into a shell. It shows no password."""
         db = []

@@ -164,7 +164,7 @@ def errors(session: Session, row: Execution, history: Sequence[HistoryEntry]) ->
 def next_step(session: Session, row: Execution, requests: Sequence[OpenRequest], why_not: str | None) -> None:
     """The command that a person would want next."""
     if why_not:
-        session.hint(f"\nStart a worker:\n  {session.command('worker', 'MODULE')}")
+        session.hint(f"\nStart a worker:\n  {session.worker(row.queue)}")
     if row.status in (Status.BLOCKED, Status.PAUSED):
         session.hint(f"\nIt goes on with:\n  {session.command('resume', row.id)}")
     elif row.status is Status.FAILED:
