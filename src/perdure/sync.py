@@ -40,12 +40,14 @@ from perdure.streams import StreamItem, Usage
 from perdure.threads import wait_for
 from perdure.views import HistoryEntry
 from perdure.workflow import Step, SyncStep, SyncWorkflow, Workflow
+from perdure.workflow import checkpoint as mark
 
 __all__ = [
     "Engine",
     "Handle",
     "approval",
     "call",
+    "checkpoint",
     "current",
     "emit",
     "interrupt",
@@ -124,6 +126,15 @@ def restart(*args: Any, **kwargs: Any) -> None:
 def rollback(to: str | int | None = None, *, reason: str | None = None) -> None:
     """`perdure.rollback` for plain workflow functions."""
     wait_for(calls.rollback.__wrapped__(to, reason=reason), "rollback")  # type: ignore[attr-defined]
+
+
+def checkpoint(name: str) -> None:
+    """`await perdure.checkpoint(name)` for plain workflow functions; `@perdure.checkpoint` marks plain steps."""
+    wait_for(_marked(name), "checkpoint")
+
+
+async def _marked(name: str) -> None:
+    await mark(name)
 
 
 def call(function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:

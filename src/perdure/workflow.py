@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from perdure.approvals import Approval
@@ -116,12 +116,30 @@ class _Step(Generic[P, R]):
             if name not in kwargs:
                 raise NoExecutionError(f"{self.name}: outside of an execution give {name}=, a resource, yourself")
 
-    def _changed(self, changes: dict[str, Any]) -> StepOptions:
-        if "timeout" in changes and changes["timeout"] is not None:
+    def options(
+        self,
+        *,
+        name: str = ...,  # type: ignore[assignment]
+        retry: Retry | None = ...,  # type: ignore[assignment]
+        timeout: Duration | None = ...,  # type: ignore[assignment]
+        once: bool = ...,  # type: ignore[assignment]
+        verify: Callable[..., Any] | None = ...,  # type: ignore[assignment]
+        on_change: str = ...,  # type: ignore[assignment]
+        undo_unknown: bool = ...,  # type: ignore[assignment]
+        undo_on_error: bool = ...,  # type: ignore[assignment]
+        pivot: bool = ...,  # type: ignore[assignment]
+        approval: Approval | None = ...,  # type: ignore[assignment]
+    ) -> Self:
+        """A copy with other settings and the same signature.
+
+        `undo=` and `transactional=` belong to the definition: there a rollback finds them, in whatever process.
+        """
+        changes = {k: v for k, v in locals().items() if k != "self" and v is not ...}
+        if changes.get("timeout") is not None:
             changes["timeout"] = micros(changes["timeout"])
         options = replace(self.options_, **changes)
         check_options(options)
-        return options
+        return type(self)(self.function, options)
 
     def __repr__(self) -> str:
         return f"<step {self.options_.name}>"
@@ -140,20 +158,6 @@ class Step(_Step[P, R]):
         if MADE and here() is not None:
             raise WrongFaceError(f"{self.name} is async: call sync.call({self.__name__}, ...) in a plain function")
         return self._call(scope, args, kwargs)  # type: ignore[no-any-return]
-
-    def options(
-        self,
-        *,
-        name: str = ...,  # type: ignore[assignment]
-        retry: Retry | None = ...,  # type: ignore[assignment]
-        timeout: Duration | None = ...,  # type: ignore[assignment]
-        once: bool = ...,  # type: ignore[assignment]
-        verify: Callable[..., Any] | None = ...,  # type: ignore[assignment]
-        on_change: str = ...,  # type: ignore[assignment]
-    ) -> Step[P, R]:
-        """A copy with other settings and the same signature."""
-        given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
-        return Step(self.function, self._changed(given))
 
     async def map(self: Callable[[T], Coroutine[Any, Any, V]], items: Iterable[T], limit: int | None = None) -> list[V]:
         """Call the step on each item, at most `limit` at a time; the results in the items' order."""
@@ -190,20 +194,6 @@ class SyncStep(_Step[P, R]):
             self._plainly(kwargs)
             return asyncio.to_thread(self.function, *args, **kwargs)
         return self._call(scope, args, kwargs)  # type: ignore[no-any-return]
-
-    def options(
-        self,
-        *,
-        name: str = ...,  # type: ignore[assignment]
-        retry: Retry | None = ...,  # type: ignore[assignment]
-        timeout: Duration | None = ...,  # type: ignore[assignment]
-        once: bool = ...,  # type: ignore[assignment]
-        verify: Callable[..., Any] | None = ...,  # type: ignore[assignment]
-        on_change: str = ...,  # type: ignore[assignment]
-    ) -> SyncStep[P, R]:
-        """A copy with other settings and the same signature."""
-        given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
-        return SyncStep(self.function, self._changed(given))
 
     async def map(self: _Aio[T, V], items: Iterable[T], limit: int | None = None) -> list[V]:
         """Call the step on each item, at most `limit` at a time; the results in the items' order."""
@@ -337,6 +327,8 @@ def checkpoint(function: Any = None, /, **settings: Any) -> Any:
     if isinstance(function, str):
         if CURRENT.get() is None:
             raise NoExecutionError("a checkpoint has a meaning inside a workflow only")
+        if MADE and here() is not None:
+            raise WrongFaceError(f'in a plain function call sync.checkpoint("{function}")')
         return _make_step(_mark, "checkpoint", {"name": function})()
     return _StepDecorator("checkpoint", settings) if function is None else _make_step(function, "checkpoint", settings)
 

@@ -395,3 +395,33 @@ async def test_a_planted_bug_is_seen(plant: Any, monkeypatch: pytest.MonkeyPatch
     plant(monkeypatch)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         await honest()
+
+
+# Where it is called --------------------------------------------------------------------------------------------
+
+
+@step(name="erase")
+async def erase(n: int) -> str:
+    RAN.append(("erased", n))
+    return f"{n} erased"
+
+
+@workflow(name="guards_one_call")
+async def guards_one_call() -> list[str]:
+    guarded = erase.options(approval=Approval("Erase {n}?", approvers=["ana"]))
+    return [await erase(1), await guarded(2), await drop.options(approval=None)("t", 3)]
+
+
+async def test_a_call_may_be_guarded_that_its_step_is_not_and_the_other_way_round() -> None:
+    async with Engine(MemoryStore(), workflows=[guards_one_call]) as engine:
+        handle = await engine.start(guards_one_call)
+        outcome = await handle.outcome(timeout=30)
+        assert isinstance(outcome, Waiting)
+        assert [request.message for request in outcome.requests] == ["Erase 2?"]
+        assert RAN == [("erased", 1)]
+        await engine.approve(outcome.requests[0].id, by="ana")
+        assert await handle.result() == ["1 erased", "2 erased", "3 dropped"]
+    with pytest.raises(ValueError, match="undo= runs: it is missing"):
+        erase.options(undo_unknown=True)
+    with pytest.raises(TypeError, match="approval= is an Approval"):
+        erase.options(approval="ana")  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ from perdure import (
     RolledBack,
     Unknown,
     Waiting,
+    WrongFaceError,
     checkpoint,
     current,
     gather,
@@ -745,7 +746,28 @@ def plainly_back() -> list[Any]:
     return [room, current().generation, current().rollback_reason]
 
 
-async def test_plain_functions_go_back_too(said: Said) -> None:
+@workflow(name="plainly_marked")
+def plainly_marked() -> list[Any]:
+    sync.checkpoint("here")
+    room = hotel("ana")
+    if current().generation == 0:
+        sync.rollback("here", reason="too dear")
+    return [room, current().generation, current().rollback_reason]
+
+
+@workflow(name="marked_wrongly")
+def marked_wrongly() -> None:
+    checkpoint("here")  # type: ignore[unused-coroutine]
+
+
+async def test_a_plain_function_is_told_how_it_marks_a_checkpoint() -> None:
+    async with Engine("memory://", workflows=[marked_wrongly]) as engine:
+        with pytest.raises(WrongFaceError, match=r'sync.checkpoint\("here"\)'):
+            await engine.run(marked_wrongly)
+
+
+@pytest.mark.parametrize("plainly_back", [plainly_back, plainly_marked])
+async def test_plain_functions_go_back_too(said: Said, plainly_back: Any) -> None:
     async with Engine("memory://", workflows=[plainly_back]) as engine:
         assert await engine.run(plainly_back) == ["room of ana", 1, "too dear"]
         assert said == [("hotel", "ana"), ("cancel", "room of ana"), ("hotel", "ana")]
