@@ -247,11 +247,11 @@ def make_ask(
         actions=ids,
         stages=decide,
         exclude_requester=exclude_requester,
-        term=None if expires is None else micros(expires),
+        term=_term(expires, "expires"),
         on_expiry=on_expiry,
         escalate_to=_names(escalate_to),
-        reminders=None if reminders is None else micros(reminders),
-        execute_within=None if execute_within is None else micros(execute_within),
+        reminders=_term(reminders, "reminders"),
+        execute_within=_term(execute_within, "execute_within"),
         rules=list(rules),
     )
 
@@ -303,9 +303,27 @@ def _names(given: Sequence[Any]) -> list[Any]:
     if isinstance(given, str):
         raise TypeError(f"approvers are a list: [{given!r}]")
     for each in given:
-        if not callable(each) and not (isinstance(each, str) and each):
-            raise TypeError(f"an approver is a name, 'role:NAME', or a function, not {each!r}")
+        if not callable(each):
+            check_approver(each)
     return list(given)
+
+
+def check_approver(given: Any) -> None:
+    """Raises `TypeError` for what is no name, `ValueError` for a name that nobody can have."""
+    words = f"an approver is a name, 'role:NAME', or a function that gives some, not {given!r:.100}"
+    if not isinstance(given, str) or not given:
+        raise TypeError(words)
+    if given == EXPIRY or given.startswith(RULE) or not given.removeprefix(ROLE).strip():
+        raise ValueError(f"{words}: nobody is called so")
+
+
+def _term(given: Duration | None, name: str) -> int | None:
+    if given is None:
+        return None
+    term = micros(given)
+    if term < 0:
+        raise ValueError(f"{name}= is not negative: {given!r}")
+    return term
 
 
 def _tree(value: Any, path: str) -> Any:

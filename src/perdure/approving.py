@@ -21,6 +21,7 @@ from perdure.approvals import (
     StageRow,
     answered_digest,
     asked_actions,
+    check_approver,
     details_text,
     is_ruled,
     lacking,
@@ -144,6 +145,8 @@ async def _named(given: Any, question: Question) -> list[str]:
         names += [found] if isinstance(found, str) else list(found or ())
     if given and not names:
         raise ValueError("the functions that name approvers have named nobody")
+    for name in names:
+        check_approver(name)
     return names
 
 

@@ -249,7 +249,7 @@ async def claim(store: Store, clock: Clock, request_id: str, who: User) -> Reque
 
 async def reassign(store: Store, clock: Clock, request_id: str, to: str, who: User | None) -> Request:
     """Hand a request on: `to` looks after it, and decides in the place of whoever hands it on."""
-    if not to.startswith(ROLE):
+    if to == ROLE or not to.startswith(ROLE):
         _check_person(User(to))
 
     def part(request: Request, dossier: Dossier) -> Decide:

@@ -24,15 +24,17 @@ from perdure.approvals import (
     seal,
 )
 from perdure.auditing import CANCEL_ASKED, break_in
-from perdure.codec import REFUSED
+from perdure.codec import REFUSED, checksum
 from perdure.errors import PerdureError
 from perdure.journal import CUT, INHERITED, ROLLBACK, UNDO
+from perdure.packing import is_packed
 from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Request, Status
 from perdure.rollback import order_of
 from perdure.sealing import PREFIX
 from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
 
-WAITS = ("interrupt", APPROVAL)
+INTERRUPT = "interrupt"
+WAITS = (INTERRUPT, APPROVAL)
 SETTLED = frozenset({APPROVAL, "undo", "unknown", "pivot"})
 """Kinds of requests whose every decision has an event."""
 
@@ -174,8 +176,13 @@ def _digest(entry: Entry) -> str | None:
 # Does it fit together? ------------------------------------------------------------------------------------
 
 
-def faults(row: Execution, requests: Sequence[Request], dossier: Dossier, entries: Sequence[Entry]) -> list[str]:
-    """What does not fit together, in words; nothing if all does."""
+def faults(
+    row: Execution, requests: Sequence[Request], dossier: Dossier, entries: Sequence[Entry], *, opened: bool = False
+) -> list[str]:
+    """What does not fit together, in words; nothing if all does.
+
+    `opened`: the store has decrypted it, so that checksums, which are of what is recorded, cannot be compared.
+    """
     found = []
     broken = break_in(dossier.events, row.id)
     if broken is not None:
@@ -185,9 +192,29 @@ def faults(row: Execution, requests: Sequence[Request], dossier: Dossier, entrie
     readable = not row.input.startswith((PREFIX, REFUSED))  # else it is encrypted, and there are no keys here
     for request in requests:
         found += _faults_of(request, dossier, used, readable)
+        found += () if opened else _faults_of_answer(request)
     for entry in used if readable else ():
         found += _faults_of_use(entry, requests)
+    for entry in entries if readable else ():
+        if entry.kind == INTERRUPT and entry.status == "completed" and entry.seq > inherited:
+            found += _faults_of_reading(entry, requests)
     return found
+
+
+def _faults_of_answer(request: Request) -> Iterator[str]:
+    """Is an answer still what was answered? An approval's is bound to its events."""
+    if request.kind == APPROVAL or request.status != "decided" or request.answer is None:
+        return
+    if checksum(request.answer) != request.checksum:
+        yield f"the answer of {request.id} was changed after it was given: its checksum does not fit"
+
+
+def _faults_of_reading(entry: Entry, requests: Sequence[Request]) -> Iterator[str]:
+    """Is what a question came to what was answered?"""
+    asked = [each for each in requests if (each.key, each.generation) == (entry.key, entry.generation)]
+    given = {text for request in asked for text in (request.answer, request.default_answer)}
+    if asked and not is_packed(entry.output) and entry.output not in given:
+        yield f"entry {entry.seq} ({entry.key}) used another answer than was given"
 
 
 def _faults_of_use(entry: Entry, requests: Sequence[Request]) -> Iterator[str]:

@@ -196,6 +196,28 @@ def test_what_was_changed_in_the_tables_is_found(desk: Shell) -> None:
             file.unlink()
 
 
+ANSWERED = """
+from perdure import interrupt, workflow
+
+@workflow
+async def where() -> str:
+    return await interrupt("Where to?", schema=str)
+"""
+
+
+def test_an_answer_that_was_changed_in_the_tables_is_found(shell: Shell) -> None:
+    (shell.folder / "asks.py").write_text(ANSWERED)
+    shell("run", "asks:where", "--id", "w")
+    shell("answer", "w", "home", "--by", "ana")
+    assert shell("audit", "w").code == 0
+    with sqlite3.connect(shell.folder / "perdure.db") as database:
+        database.execute("update approval_requests set answer = '\"away\"'")
+    database.close()
+    told = shell("audit", "w")
+    assert told.code == 1
+    assert "NOT WHOLE: the answer of w:interrupt#1 was changed after it was given" in told.err
+
+
 def test_csv_holds_every_column_and_no_formula(desk: Shell) -> None:
     desk("run", "desk:spend", "--id", "s")
     desk("approve", "s", "--by", "=cmd()", "--comment", "+1")

@@ -22,9 +22,11 @@ from perdure import (
     Question,
     Waiting,
     approval,
+    interrupt,
     workflow,
 )
 from perdure.auditing import break_in
+from perdure.codec import checksum
 from perdure.records import AuditEvent, Dossier, Entry, Request
 from perdure.testing import crash_everywhere
 from perdure.testing.clock import Clock
@@ -79,8 +81,8 @@ class Record:
         dossier = (await store.dossiers([id]))[id]
         return cls((await store.get([id]))[id], list(requests), dossier, list(await store.history(id)))
 
-    def faults(self) -> list[str]:
-        return faults(self.row, self.requests, self.dossier, self.entries)
+    def faults(self, *, opened: bool = False) -> list[str]:
+        return faults(self.row, self.requests, self.dossier, self.entries, opened=opened)
 
     def events(self) -> list[AuditEvent]:
         return list(self.dossier.events)
@@ -194,6 +196,64 @@ async def test_what_a_fork_has_inherited_is_no_fault_of_its_audit() -> None:
     assert [entry.kind for entry in record.entries if entry.kind == "approval"]
     assert record.requests == []
     assert record.faults() == []
+
+
+@workflow(name="questions")
+async def questions() -> list[int]:
+    first = await interrupt("First?", schema=int)
+    return [first, await interrupt("Second?", schema=int, expires=60, default=2)]
+
+
+async def test_the_answer_of_a_question_is_what_was_answered_and_used_or_the_audit_says_so(url: Any) -> None:
+    async with Engine(url, workflows=[questions]) as engine:
+        handle = await engine.start(questions.options(execution_id="q"))
+        for answer in (5, 6):
+            await handle.outcome(timeout=30)
+            [asked] = await handle.requests()
+            await engine.answer(asked.id, answer, by="ana")
+            waiting = await Record.of(engine.store, "q")
+            assert waiting.faults() == []
+        assert await handle.result(timeout=30) == [5, 6]
+        record = await Record.of(engine.store, "q")
+    assert record.faults() == []
+    [request] = [each for each in record.requests if each.answer == "5"]
+    others = [each for each in record.requests if each is not request]
+    record.requests = [replace(request, answer="7"), *others]
+    said = record.faults()
+    assert f"the answer of {request.id} was changed after it was given: its checksum does not fit" in said
+    assert any("used another answer than was given" in words for words in said)
+    record.requests = [replace(request, answer="7", checksum=checksum("7")), *others]
+    [said_of_use] = record.faults()
+    assert "(interrupt#1) used another answer than was given" in said_of_use
+
+
+async def test_what_a_question_came_to_when_its_time_was_over_is_no_fault() -> None:
+    clock, store = Clock(), MemoryStore()
+    async with Engine(store, clock=clock, workflows=[questions]) as engine:
+        handle = await engine.start(questions.options(execution_id="q"))
+        await clock.settle()
+        await engine.answer((await handle.requests())[0].id, 5)
+        await clock.advance(61)
+        await clock.advance(61)
+        assert await handle.outcome() == Completed([5, 2])
+        assert (await Record.of(store, "q")).faults() == []
+
+
+async def test_what_was_encrypted_is_compared_as_it_was_used(tmp_path: Path) -> None:
+    url, codec = f"sqlite:///{tmp_path}/sealed.db", Encryption({"k": os.urandom(32)})
+    async with Engine(url, workflows=[questions], codec=codec) as engine:
+        handle = await engine.start(questions.options(execution_id="q"))
+        for answer in (5, 6):
+            await handle.outcome(timeout=30)
+            [asked] = await handle.requests()
+            await engine.answer(asked.id, answer)
+        assert await handle.result(timeout=30) == [5, 6]
+        record = await Record.of(engine.store, "q")
+        assert record.faults(opened=True) == []
+        record.requests = [replace(request, answer="7") for request in record.requests]
+        assert len(record.faults(opened=True)) == 2
+    async with Engine(url, workflows=[], worker=False) as engine:
+        assert (await Record.of(engine.store, "q")).faults() == []
 
 
 @workflow(name="bare")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -63,6 +64,15 @@ def test_arguments_that_fit_are_taken_and_a_type_is_a_schema_too() -> None:
         ({"on_expiry": "never"}, "on_expiry is one of"),
         ({"approvers": ["ana"], "quorum": 2}, "can never be reached"),
         ({"stages": [["ana"], ["ana"]]}, "nobody decides in two stages"),
+        ({"approvers": ["role:"]}, "nobody is called so"),
+        ({"approvers": ["role: "]}, "nobody is called so"),
+        ({"approvers": ["ana", "expiry"]}, "nobody is called so"),
+        ({"stages": [["ana"], ["rule:small"]]}, "nobody is called so"),
+        ({"expires": 5, "on_expiry": "escalate", "escalate_to": ["role:"]}, "nobody is called so"),
+        ({"expires": -1}, "expires= is not negative: -1"),
+        ({"expires": timedelta(seconds=-1)}, "expires= is not negative"),
+        ({"reminders": -0.5}, "reminders= is not negative"),
+        ({"execute_within": -1}, "execute_within= is not negative"),
         ({"stages": [Stage(["ana", "bob"], 2), Stage(["bob", "ana", "cid"], 2)]}, "nobody decides in two stages"),
     ],
 )
@@ -199,7 +209,21 @@ async def test_where_it_is_not_known_who_asked_only_people_with_names_decide_and
         assert await handle.result(timeout=30) == "True by bob"
 
 
-@pytest.mark.parametrize("to", ["", "expiry", "rule:small", "ana"])
+@pytest.mark.parametrize("named", ["role:", "expiry", "", None])
+async def test_a_function_names_nobody_who_can_never_decide_it(named: Any) -> None:
+    @workflow(name="named")
+    async def asks() -> str:
+        try:
+            await approval("Go?", approvers=[lambda question: [named]])
+        except (TypeError, ValueError) as error:
+            return str(error)
+        return "asked"
+
+    async with Engine(MemoryStore(), workflows=[asks]) as engine:
+        assert "an approver is a name, 'role:NAME'" in await (await engine.start(asks)).result(timeout=30)
+
+
+@pytest.mark.parametrize("to", ["", "expiry", "rule:small", "ana", "role:"])
 async def test_it_is_handed_on_to_nobody_who_can_never_decide_it(to: str) -> None:
     flow = kept_out(approvers=["bob"])
     async with Engine(MemoryStore(), workflows=[flow]) as engine:

@@ -40,7 +40,7 @@ async def _audit(session: Session, engine: Engine, id: str, as_csv: bool) -> int
         dossier = (await engine.store.dossiers([row.id]))[row.id]
         entries = await engine.store.history(row.id)
     moments = timeline(row, requests, dossier, entries)
-    wrong = faults(row, requests, dossier, entries)
+    wrong = faults(row, requests, dossier, entries, opened=engine.protection.encryption is not None)
     listed = [{**asdict(moment), "at": to_datetime(moment.at)} for moment in moments]
     session.document({"id": row.id, "moments": listed, "events": len(dossier.events), "faults": wrong})
     if as_csv:
