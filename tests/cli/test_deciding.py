@@ -258,6 +258,13 @@ def test_a_blocked_execution_is_settled_from_the_inbox(shell: Shell) -> None:
     assert shell("resolve", "o", "resume").code == 1
 
 
+def test_an_approval_takes_no_answer_and_no_hint_to_quote_one(desk: Shell) -> None:
+    desk("run", "desk:tidy", "3", "--id", "t")
+    said = desk("answer", "t", "true")
+    assert said.code == 1
+    assert "is decided (approve, reject), not answered; nothing was changed\n" in said.err
+
+
 def test_resolve_says_what_can_be_resolved_or_that_nothing_is(shell: Shell) -> None:
     (shell.folder / "odd.py").write_text(ODD)
     shell("run", "odd:odd", "--id", "o")

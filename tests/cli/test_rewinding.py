@@ -131,6 +131,11 @@ def test_who_asked_for_it_is_unverified_and_nothing_is_told_before_it_is_so(shel
     told = shell("audit", "t").out
     assert "ana (unverified)" in told
     assert "wish        roll back to take#1 by ana: too big" in shell("show", "t").out
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    shown = shell("show", "t").out
+    assert "wish        rolled back to take#1 by ana: too big" in shown
+    assert "back to take#1, by ana: too big" in shown, "the history tells the order as JSON"
+    assert "on: it was rolled back, what it did is undone" in shown
     with shell.worker("trips"):
         shell("watch", "t")
     moments = shell("audit", "t", "--json").json["moments"]

@@ -105,7 +105,10 @@ def test_a_failed_execution_is_retried_once_its_code_is_mended(shell: Shell) -> 
     assert "retry f" in shown.err
     said = shell("retry", "f", "--json")
     assert (said.code, said.json["retried"]) == (0, ["f"])
-    assert shell("run", "app:fails", "7", "--id", "f").out == "7\n"
+    ran = shell("run", "app:fails", "7", "--id", "f")
+    assert ran.out == "7\n"
+    assert "1 done, last explode#1" in ran.err, "what is void counts as done"
+    assert "void from entry 1 on: it failed, or came after what failed" in shell("show", "f").out
     again = shell("retry", "f")
     assert again.code == 1
     assert "only a failed execution is retried" in again.err

@@ -53,7 +53,7 @@ async def _answer(session: Session, engine: Engine, id: str, text: str, by: str 
 
 def _as_text(request: OpenRequest, text: str) -> str:
     """What looks like a number may have been meant as a text."""
-    if not text.startswith('"') and takes_text(request.schema, text):
+    if request.kind == "input" and not text.startswith('"') and takes_text(request.schema, text):
         return f". As a text it fits: write '{to_json(text)}'"
     return ""
 

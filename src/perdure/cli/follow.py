@@ -12,6 +12,7 @@ from perdure.cli.words import readable
 from perdure.engine import Engine
 from perdure.errors import DecodeError, StoreUnavailableError
 from perdure.handle import Handle
+from perdure.journal import live
 from perdure.outcome import Completed, Outcome, Waiting
 from perdure.records import Status
 
@@ -27,7 +28,6 @@ class Follower:
         self._engine = engine
         self._handle = handle
         self._progress = progress
-        self._state = State()
         self._last = 0
 
     async def outcome(self) -> Outcome:
@@ -65,8 +65,7 @@ class Follower:
         fresh = [entry for entry in entries if entry.seq > self._last]
         if fresh:
             self._last = fresh[-1].seq
-        self._state = State(self._state.done + sum(map(counts, fresh)), fresh, self._running())
-        self._progress.tell(self._state)
+        self._progress.tell(State(sum(map(counts, live(entries))), fresh, self._running()))
         return loop.time() - began
 
     def _running(self) -> list[str]:

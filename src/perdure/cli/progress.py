@@ -11,8 +11,8 @@ import click
 
 from perdure.cli import documents
 from perdure.cli.session import Session
-from perdure.cli.words import columns, cut, error_words, one_line, plain, to_json, took, when
-from perdure.journal import ATTEMPT, LOCAL, TIMER, is_outcome
+from perdure.cli.words import columns, cut, error_words, one_line, plain, to_json, took, void_words, when
+from perdure.journal import ATTEMPT, CUT, LOCAL, TIMER, is_outcome
 from perdure.records import Entry
 from perdure.views import HistoryEntry, told
 
@@ -124,12 +124,12 @@ class Journal(Progress):
 
 def counts(entry: Entry) -> bool:
     """Is it the outcome of a durable call?"""
-    return is_outcome(entry) and entry.kind not in LOCAL
+    return is_outcome(entry) and entry.kind not in LOCAL and entry.kind != CUT
 
 
 def seen(entry: Entry) -> HistoryEntry | None:
-    """An entry as it is told: outcomes, failed attempts and new timers; None for what only replay needs."""
-    if not (counts(entry) or entry.kind == ATTEMPT or (entry.kind == TIMER and entry.status == "set")):
+    """An entry as it is told: outcomes, failed attempts, new timers, what is void; None for what only replay needs."""
+    if not (counts(entry) or entry.kind in (ATTEMPT, CUT) or (entry.kind == TIMER and entry.status == "set")):
         return None
     view = told([entry])[0]
     return view.attempts[0] if view.attempts else view
@@ -137,6 +137,8 @@ def seen(entry: Entry) -> HistoryEntry | None:
 
 def entry_line(view: HistoryEntry) -> str:
     """`   3  charge#1  completed in 12 ms  "receipt"`"""
+    if view.kind == CUT:
+        return f"{view.seq:>4}  {void_words(view.output)}"
     words = [f"{view.seq:>4}  {view.key}"]
     if view.kind == ATTEMPT:
         words.append(f"attempt {view.attempt} failed")

@@ -8,9 +8,9 @@ from typing import Any
 from perdure.cli import documents
 from perdure.cli.ending import tell_request
 from perdure.cli.session import Session
-from perdure.cli.words import LONGEST, cut, error_words, readable, table, to_json, took, when
+from perdure.cli.words import LONGEST, cut, error_words, order_words, readable, table, to_json, took, void_words, when
 from perdure.clock import to_datetime
-from perdure.journal import EMIT, PUBLISH, STREAM, TOLD
+from perdure.journal import CUT, EMIT, PUBLISH, ROLLBACK, STREAM, TOLD
 from perdure.outcome import OpenRequest
 from perdure.records import ENDED, Execution, Status
 from perdure.rollback import order_of
@@ -139,7 +139,9 @@ def _result(entry: HistoryEntry) -> str:
         return error_words(entry.error)
     if entry.output is None or entry.kind == "timer":
         return ""
-    return cut(to_json(entry.output), LONGEST)
+    if entry.kind == CUT:
+        return void_words(entry.output)
+    return order_words(entry.output) if entry.kind == ROLLBACK else cut(to_json(entry.output), LONGEST)
 
 
 def errors(session: Session, row: Execution, history: Sequence[HistoryEntry]) -> None:

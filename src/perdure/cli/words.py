@@ -16,6 +16,7 @@ import msgspec
 from perdure.codec import Codec
 from perdure.errors import DecodeError
 from perdure.redaction import redact
+from perdure.rollback import VOID
 
 CODEC = Codec()
 LONGEST = 200
@@ -87,6 +88,23 @@ def at_shell(message: str, options: Mapping[str, str]) -> str:
         return options.get(match[1], match[0])
 
     return re.sub(r"\b(\w+)=(?:True\b|(?=[\s.,;)]|$))", typed, message)
+
+
+def void_words(cut: Any) -> str:
+    """What the entry says behind which a part of the journal is void."""
+    if not isinstance(cut, dict):
+        return to_json(cut)
+    why = VOID.get(cut.get("reason", ""), "it was taken back")
+    return f"void from entry {cut.get('from_seq')} on: {why}"
+
+
+def order_words(order: Any) -> str:
+    """What the entry says with which a rollback begins."""
+    if not isinstance(order, dict):
+        return to_json(order)
+    words = f"back to {order['name']}" if order.get("name") else "back to its beginning"
+    words += f", by {order['by']}" if order.get("by") else ""
+    return words + (f": {order['reason']}" if order.get("reason") else "")
 
 
 def describe(error: BaseException) -> str:
