@@ -269,4 +269,13 @@ async def forked(
             execution_id=row.id,
             key=error.key,
         ) from error
+    stands = {entry.key for entry in kept}
+    for key in changes:
+        if key not in stands:
+            raise PerdureError(
+                f"the result of {key} cannot be changed too: with the other changes the code does not come to it any"
+                " more with the same arguments. Nothing was forked",
+                execution_id=row.id,
+                key=key,
+            )
     return kept[-1].seq, kept

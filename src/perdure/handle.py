@@ -292,8 +292,8 @@ class Handle(Generic[R]):
         inherits is replayed, and never undone by it; steps that run in it have other idempotency keys. What is under
         way here (calls, questions, messages that nobody received) it asks anew. `changes`: other results, by key: what
         came after them is inherited only as long as the code still asks the same with the same arguments. Raises
-        `PerdureError` for an `at` or a key that is not there, or was taken back, `AlreadyExistsError` for an id that is
-        taken.
+        `PerdureError` for an `at` or a key that is not there, or was taken back, and for a key that the other changes
+        lead past, `DecodeError` for a result that does not fit its type, `AlreadyExistsError` for an id that is taken.
         """
         engine = self.engine
         row = await engine._row(self.id)

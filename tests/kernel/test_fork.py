@@ -244,6 +244,8 @@ async def test_what_cannot_be_forked_is_said_and_nothing_is_started() -> None:
         assert (caught.value.execution_id, caught.value.key) == (source.id, "fk_pack#1")
         with pytest.raises(DecodeError, match=r"fk_fixed#1 .* str: .* Nothing was forked"):
             await source.fork(changes={"fk_pack#1": 2, "fk_fixed#1": 5})
+        with pytest.raises(PerdureError, match=r"fk_pack#2 cannot be changed too: .* Nothing was forked"):
+            await source.fork(changes={"fk_pack#1": 40, "fk_pack#2": 7})
         with pytest.raises(AlreadyExistsError):
             await source.fork(execution_id=source.id)
         with pytest.raises(ValueError, match="id"):
