@@ -83,7 +83,6 @@ class Committer:
         self.work = Work()
         self.items = self.work.items
         self.busy = False  # a batch is on its way, or its acknowledgements are being handed over, or a commit is due
-        self.handing = False
         self.flight: Work | None = None  # sent while acknowledgements were handed over
         self.tries = 0
         self.failing_since = 0.0
@@ -91,6 +90,7 @@ class Committer:
         self.batches = 0
         self.idle_waiters: list[asyncio.Future[None]] = []
         self.holders: list[asyncio.Future[None]] = []  # who wait until nothing is on its way
+        self.held: list[Callable[[], None]] = []  # what follows from answers, in their order, once the lease is sure
 
     def belong_to(self, worker: int, epoch: int) -> None:
         """Commit for this worker from now on."""
@@ -263,7 +263,7 @@ class Committer:
                 verdicts = self.store.commit(batch)
             except Exception as error:
                 return self._failed(work, error)
-            self.answered(work, verdicts)  # type: ignore[arg-type]
+            self._tell(work, verdicts)  # type: ignore[arg-type]
             if perf_counter() > end:
                 if self._anything():
                     self.loop.call_soon(self._pump)
@@ -296,19 +296,48 @@ class Committer:
         return self._came(work, True, task.result())
 
     def _came(self, work: Work, ok: bool, result: Any) -> None:
-        if ok and self.is_late():
-            # Stopped since, perhaps, and others have ended what this would go on with: its heart will know.
-            self.loop.call_later(SOON, self._came, work, ok, result)
-            return None
+        if ok:
+            return self._when_sure(functools.partial(self._landed, work, result))
         self.flight = None
-        if not ok:
-            return self._failed(work, result)
-        self.answered(work, result)
+        return self._failed(work, result)
+
+    def _landed(self, work: Work, verdicts: Verdicts) -> None:
+        self.flight = None
+        self._tell(work, verdicts)
+        if self.held:  # behind the rest of it
+            self.held.append(self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self.flight is None:
-            self._send_next()
+            return self._rest() if self.inline else self._send_next()
         return None
 
     # Answers --------------------------------------------------------------------------------------------
+
+    def _when_sure(self, act: Callable[[], None]) -> None:
+        """Now, or once the lease is sure: stopped since, perhaps, and others have ended what this goes on with."""
+        if not self.inline and (self.held or self.is_late()):
+            self._hold(act)
+        else:
+            act()
+
+    def _hold(self, act: Callable[[], None]) -> None:
+        if not self.held:
+            self.loop.call_later(SOON, self._let_on)
+        self.held.append(act)
+
+    def _let_on(self) -> None:
+        if self.is_late():  # its heart will know
+            self.loop.call_later(SOON, self._let_on)
+            return
+        acts, self.held = self.held, []
+        for done, act in enumerate(acts):
+            if self.held:  # stopped again
+                self.held += acts[done:]
+                return
+            act()
 
     def _must_stop(self) -> bool:
         return self.dead or bool(self.holders)
@@ -328,6 +357,10 @@ class Committer:
             execution.owner = self.worker
 
     def answered(self, work: Work, verdicts: Verdicts) -> None:
+        """The store has answered: whoever waits for it is told."""
+        self._when_sure(functools.partial(self._tell, work, verdicts))
+
+    def _tell(self, work: Work, verdicts: Verdicts) -> None:
         if self._is_stale(work):
             return None
         self.tries = 0
@@ -346,8 +379,11 @@ class Committer:
                 logger.exception("%s: a defect of Perdure", execution.id)
         least, most = OVERLAP
         enough = most if self.inline else min(most, max(least, len(work.items) // 2))
-        for run, subject, entry in work.items:
+        for told, (run, subject, entry) in enumerate(work.items):
             if run is not None:
+                if not self.inline and self.is_late():
+                    rest = Verdicts(alive=True, changes=verdicts.changes)
+                    return self._hold(functools.partial(self._tell, work.rest(told), rest))
                 try:
                     run.acknowledged(subject, entry)
                 except Exception as error:
@@ -443,13 +479,7 @@ class Committer:
         verdicts = task.result()
         if verdicts is None:
             return self._again(work)
-        if self.is_late():
-            self.loop.call_later(SOON, self._done_again, work, task)
-            return None
-        self.answered(work, verdicts)
-        if self.flight is None:
-            self._rest()
-        return None
+        return self._when_sure(functools.partial(self._landed, work, verdicts))
 
     def _halve(self, work: Work, error: BaseException) -> None:
         """Find the execution that the store refuses. The others are committed in parts."""
@@ -504,10 +534,8 @@ class Committer:
             if isinstance(result, Verdicts):
                 self.answered(part, result)
             else:
-                self._expel(part, result)
-        if self.flight is None:
-            self._rest()
-        return None
+                self._when_sure(functools.partial(self._expel, part, result))
+        return self._when_sure(self._go_on)
 
     def _expel(self, work: Work, error: BaseException) -> None:
         """One execution's part of a batch is refused: it alone hears of it."""

@@ -59,6 +59,13 @@ class Work:
         part.snapshots = [s for s in self.snapshots if wanted(s.execution_id)]
         return part
 
+    def rest(self, told: int) -> Work:
+        """Of what is recorded, what is still to be told when so many of its entries are."""
+        rest = Work()
+        rest.items, rest.changes, rest.requests = self.items[told:], self.changes, self.requests
+        rest.token = self.token
+        return rest
+
     def split(self) -> tuple[Work, Work] | None:
         """That of one execution in two, to be recorded in this order, as if it had gathered more slowly."""
         half = (len(self.items) + 1) // 2

@@ -179,6 +179,59 @@ async def test_nothing_is_handed_over_while_the_lease_may_be_over(postgres_url: 
     assert heard == [(False, 2 if overtaken else 1)]
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("overtaken", [False, True], ids=["renewed", "overtaken"])
+async def test_who_is_stopped_among_the_answers_of_a_batch_hands_the_rest_of_them_over_once_the_lease_is_sure(
+    postgres_url: str, overtaken: bool
+) -> None:
+    heard: list[tuple[bool, int]] = []
+
+    @step
+    async def body(n: int) -> int:
+        return n
+
+    @workflow
+    async def two_steps(n: int) -> int:
+        first = await body(n)
+        heard.append((heart().is_late(), current().fence))
+        if len(heard) == 1:
+            heart()._lasts_until = 0.0  # as if the process had been stopped here
+        return first + await body(n)
+
+    async with Engine(postgres_url, workflows=[two_steps], lease=3600.0) as engine:
+
+        def worker() -> Worker:
+            assert engine.worker is not None
+            return engine.worker
+
+        def heart() -> Heartbeat:
+            found = worker().heartbeat
+            assert found is not None
+            return found
+
+        committer = worker().committer
+        await committer.hold()  # so that all of them go in one batch
+        starting = [asyncio.ensure_future(engine.start(two_steps.options(execution_id=f"n{n}"), n)) for n in range(5)]
+        while len(committer.work.creates) < 5:
+            await asyncio.sleep(0)
+        committer.let_go()
+        handles = await asyncio.gather(*starting)
+        while not heard or not committer.held:
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await engine.store.get(["n0"])
+        assert heard == [(False, 1)]
+        mine = worker().record.id
+        if overtaken:
+            assert await engine.store.declare_dead(mine, anyway=True)
+            worker()._declared_dead(mine)
+        else:
+            heart()._lasts_until = time.monotonic() + 3600.0
+        assert [await handle.result() for handle in handles] == [0, 2, 4, 6, 8]
+    assert [late for late, _ in heard] == [False] * len(heard)
+    assert sorted(fence for _, fence in heard) == ([1, 2, 2, 2, 2, 2] if overtaken else [1] * 5)
+
+
 class Withheld(PostgresStore):
     """The answer to a start, and then the new name of a worker that was declared dead, come when they are let go."""
 
