@@ -486,6 +486,7 @@ class Worker:
             if self._told:  # what is there to be claimed need not wait for the look
                 self._told = False
                 await self.claims.take_ready()
+                await asyncio.sleep(0)  # and what was claimed begins before the next question is written
             sight = await self.store.glance(worker, epoch, list(self.workflows), self.queues, build=self.build)
             self._saw_work, outgoing = sight.claimable, sight.outgoing
             if sight.knows_ticks:
