@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +43,6 @@ from perdure.testing import answers
 from perdure.testing.clock import Clock
 from perdure.timeline import faults
 
-STORES = ("memory", "file", "sqlite", "postgres", "mysql")
 RAN: list[Any] = []
 
 
@@ -52,20 +50,6 @@ RAN: list[Any] = []
 def _nothing_ran() -> Iterator[None]:
     RAN.clear()
     yield
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | MemoryStore:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            given: str = request.getfixturevalue(f"{server}_url")
-            return given
 
 
 @step(name="charge")
@@ -90,8 +74,8 @@ async def asked(engine: Engine, handle: Any) -> OpenRequest:
     return request
 
 
-async def test_a_decision_lets_it_go_on_and_says_who_why_and_of_what(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine:
+async def test_a_decision_lets_it_go_on_and_says_who_why_and_of_what(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine:
         handle = await engine.start(buy.options(execution_id="b"), 5)
         request = await asked(engine, handle)
         assert (request.kind, request.details, request.approvers) == ("approval", {"cents": 5}, ["ana", "role:finance"])
@@ -112,8 +96,8 @@ async def test_a_decision_lets_it_go_on_and_says_who_why_and_of_what(url: Any) -
         assert [each["what"] for each in exported["events"]] == ["approved"]
 
 
-async def test_a_rejection_is_a_value(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine:
+async def test_a_rejection_is_a_value(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine:
         handle = await engine.start(buy, 5)
         request = await asked(engine, handle)
         await engine.reject(request.id, reason="too much", by="ana")
@@ -121,8 +105,8 @@ async def test_a_rejection_is_a_value(url: Any) -> None:
         assert RAN == []
 
 
-async def test_who_is_not_named_does_not_decide(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine:
+async def test_who_is_not_named_does_not_decide(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine:
         handle = await engine.start(buy, 5)
         request = await asked(engine, handle)
         for who in (None, "", "bob", User("bob", roles=["sales"]), "finance", "role:finance", User("role:finance")):
@@ -135,8 +119,8 @@ async def test_who_is_not_named_does_not_decide(url: Any) -> None:
         await handle.result(timeout=30)
 
 
-async def test_the_first_word_stands_and_is_shown(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine:
+async def test_the_first_word_stands_and_is_shown(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine:
         handle = await engine.start(buy, 5)
         request = await asked(engine, handle)
         await engine.approve(request.id, by="ana", comment="ok")
@@ -153,8 +137,8 @@ async def test_the_first_word_stands_and_is_shown(url: Any) -> None:
 ROUNDS = 50
 
 
-async def test_of_opposite_decisions_at_the_same_moment_one_stands(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine, engine.client() as other:
+async def test_of_opposite_decisions_at_the_same_moment_one_stands(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine, engine.client() as other:
         handles = [await engine.start(buy, n) for n in range(ROUNDS)]
         finance = User("bob", roles=["finance"])
         for handle in handles:
@@ -185,8 +169,8 @@ async def several() -> Decision:
     )
 
 
-async def test_each_action_is_approved_rejected_or_edited(url: Any) -> None:
-    async with Engine(url, workflows=[several]) as engine:
+async def test_each_action_is_approved_rejected_or_edited(place: Any) -> None:
+    async with Engine(place, workflows=[several]) as engine:
         handle = await engine.start(several)
         request = await asked(engine, handle)
         assert [(a.id, a.name, a.arguments) for a in request.actions] == [
@@ -228,8 +212,8 @@ async def tidy(n: int) -> str:
         return str(error)
 
 
-async def test_a_guarded_step_asks_only_where_it_has_to_and_runs_with_the_edited_arguments(url: Any) -> None:
-    async with Engine(url, workflows=[tidy]) as engine:
+async def test_a_guarded_step_asks_only_where_it_has_to_and_runs_with_the_edited_arguments(place: Any) -> None:
+    async with Engine(place, workflows=[tidy]) as engine:
         assert await engine.run(tidy, 5) == "5 rows"
         handle = await engine.start(tidy, 500)
         request = await asked(engine, handle)
@@ -243,8 +227,8 @@ async def test_a_guarded_step_asks_only_where_it_has_to_and_runs_with_the_edited
         assert RAN == [("t", 5), ("t", 200)]
 
 
-async def test_a_rejected_step_never_runs(url: Any) -> None:
-    async with Engine(url, workflows=[tidy]) as engine:
+async def test_a_rejected_step_never_runs(place: Any) -> None:
+    async with Engine(place, workflows=[tidy]) as engine:
         handle = await engine.start(tidy, 500)
         request = await asked(engine, handle)
         await engine.reject(request.id, reason="keep them", by="ana")
@@ -275,13 +259,13 @@ def pay(cents: int) -> Any:
     return paying
 
 
-async def test_what_has_changed_since_it_was_approved_is_asked_anew(url: Any) -> None:
+async def test_what_has_changed_since_it_was_approved_is_asked_anew(place: Any) -> None:
     before, after = pay(5), pay(5_000)
-    async with Engine(url, workflows=[before]) as engine:
+    async with Engine(place, workflows=[before]) as engine:
         first = await asked(engine, await engine.start(before.options(execution_id="p")))
-    async with Engine(url, workflows=[before], worker=False) as engine:
+    async with Engine(place, workflows=[before], worker=False) as engine:
         await engine.approve(first.id, by="ana")
-    async with Engine(url, workflows=[after]) as engine:
+    async with Engine(place, workflows=[after]) as engine:
         handle = engine.get("p")
         second = await asked(engine, handle)
         assert second.id != first.id
@@ -295,11 +279,11 @@ async def test_what_has_changed_since_it_was_approved_is_asked_anew(url: Any) ->
         assert RAN == [5_000]
 
 
-async def test_what_has_changed_before_it_was_decided_is_withdrawn_and_asked_anew(url: Any) -> None:
+async def test_what_has_changed_before_it_was_decided_is_withdrawn_and_asked_anew(place: Any) -> None:
     before, after = pay(5), pay(6)
-    async with Engine(url, workflows=[before]) as engine:
+    async with Engine(place, workflows=[before]) as engine:
         first = await asked(engine, await engine.start(before.options(execution_id="p")))
-    async with Engine(url, workflows=[after]) as engine:
+    async with Engine(place, workflows=[after]) as engine:
         await engine.get("p").pause()
         await engine.get("p").resume()
         while not (found := [r for r in await engine.requests() if r.id != first.id]):
@@ -443,8 +427,8 @@ async def ruled(cents: int) -> Decision:
     return await approval("Spend?", details={"cents": cents}, actions=spend, approvers=["ana"], rules=[small, never])
 
 
-async def test_rules_decide_at_once_and_are_named(url: Any) -> None:
-    async with Engine(url, workflows=[ruled]) as engine:
+async def test_rules_decide_at_once_and_are_named(place: Any) -> None:
+    async with Engine(place, workflows=[ruled]) as engine:
         decision = await engine.run(ruled.options(execution_id="little"), 5)
         assert (decision.approved, decision.by, decision["spend"]) == (True, "rule:small", Approved({"cents": 5}))
         refused = await engine.run(ruled, 5000)
@@ -556,8 +540,8 @@ async def brief() -> str:
     return str(decision.by)
 
 
-async def test_a_decision_and_the_end_of_its_time_come_to_one_outcome(url: Any) -> None:
-    async with Engine(url, workflows=[brief]) as engine:
+async def test_a_decision_and_the_end_of_its_time_come_to_one_outcome(place: Any) -> None:
+    async with Engine(place, workflows=[brief]) as engine:
         for n in range(ROUNDS):
             handle = await engine.start(brief.options(execution_id=f"b{n}"))
             while not (found := await engine.store.requests(execution_ids=[handle.id], status=None)):
@@ -578,8 +562,8 @@ async def test_a_decision_and_the_end_of_its_time_come_to_one_outcome(url: Any) 
 # The inbox ------------------------------------------------------------------------------------------------
 
 
-async def test_comments_claims_handing_on_and_seeing_are_kept_in_the_chain(url: Any) -> None:
-    async with Engine(url, workflows=[buy]) as engine:
+async def test_comments_claims_handing_on_and_seeing_are_kept_in_the_chain(place: Any) -> None:
+    async with Engine(place, workflows=[buy]) as engine:
         handle = await engine.start(buy.options(execution_id="b"), 5)
         request = await asked(engine, handle)
         await engine.see(request.id, by="dan")
@@ -617,8 +601,8 @@ async def either() -> str:
     return won.name
 
 
-async def test_who_loses_a_race_is_withdrawn(url: Any) -> None:
-    async with Engine(url, workflows=[either]) as engine:
+async def test_who_loses_a_race_is_withdrawn(place: Any) -> None:
+    async with Engine(place, workflows=[either]) as engine:
         handle = await engine.start(either)
         outcome = await handle.outcome(timeout=30)
         assert isinstance(outcome, Waiting)
@@ -635,8 +619,8 @@ async def both() -> list[bool]:
     return [first.approved, second.approved]
 
 
-async def test_branches_are_decided_in_any_order(url: Any) -> None:
-    async with Engine(url, workflows=[both]) as engine:
+async def test_branches_are_decided_in_any_order(place: Any) -> None:
+    async with Engine(place, workflows=[both]) as engine:
         handle = await engine.start(both)
         outcome = await handle.outcome(timeout=30)
         assert isinstance(outcome, Waiting)

@@ -32,22 +32,6 @@ from perdure.testing import crash_everywhere
 from perdure.testing.clock import Clock
 from perdure.timeline import faults, timeline
 
-STORES = ("memory", "file", "sqlite", "postgres", "mysql")
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | MemoryStore:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            given: str = request.getfixturevalue(f"{server}_url")
-            return given
-
 
 def small(question: Question) -> str | None:
     return "approve" if question.details["cents"] < 10 else None
@@ -103,8 +87,8 @@ class Record:
 
 
 @pytest.mark.parametrize(("cents", "word", "rule"), [(5, "approved", "rule:small"), (5000, "rejected", "rule:large")])
-async def test_what_a_rule_decides_is_an_event_of_the_chain(url: Any, cents: int, word: str, rule: str) -> None:
-    async with Engine(url, workflows=[spends]) as engine:
+async def test_what_a_rule_decides_is_an_event_of_the_chain(place: Any, cents: int, word: str, rule: str) -> None:
+    async with Engine(place, workflows=[spends]) as engine:
         handle = await engine.start(spends.options(execution_id="s"), cents)
         assert await handle.result(timeout=30) == f"{word == 'approved'} by {rule}"
         record = await Record.of(engine.store, "s")
@@ -204,8 +188,8 @@ async def questions() -> list[int]:
     return [first, await interrupt("Second?", schema=int, expires=60, default=2)]
 
 
-async def test_the_answer_of_a_question_is_what_was_answered_and_used_or_the_audit_says_so(url: Any) -> None:
-    async with Engine(url, workflows=[questions]) as engine:
+async def test_the_answer_of_a_question_is_what_was_answered_and_used_or_the_audit_says_so(place: Any) -> None:
+    async with Engine(place, workflows=[questions]) as engine:
         handle = await engine.start(questions.options(execution_id="q"))
         for answer in (5, 6):
             await handle.outcome(timeout=30)

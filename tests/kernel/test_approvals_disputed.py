@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,20 +24,6 @@ from perdure import (
 )
 from perdure.testing.clock import Clock
 from perdure.timeline import faults
-
-
-@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            return request.getfixturevalue(f"{server}_url")
-
 
 SPEND = [Action("spend", "spend", {"cents": 50, "whom": "eva"})]
 DISPUTED = [Action("mail", "send mail", {"n": 1}), Action("wipe", "wipe disk", {"disk": "a"})]

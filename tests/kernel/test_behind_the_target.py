@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ from perdure import (
 )
 from perdure.records import Entry
 
-STORES = ("memory", "file", "sqlite", "postgres", "mysql")
 HOUR = 3600
 
 SAID: list[tuple[str, str, str]] = []
@@ -39,20 +37,6 @@ def said() -> Iterator[list[tuple[str, str, str]]]:
     """What was put there and taken back: (which of these, what, the idempotency key of the step)."""
     SAID.clear()
     yield SAID
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    match request.param:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            given: str = request.getfixturevalue(f"{server}_url")
-            return given
 
 
 async def take_back(key: str, name: str) -> None:
@@ -139,9 +123,9 @@ async def up_to_its_nap(handle: Handle[Any], answer: str, generation: int) -> di
 
 
 async def test_a_branch_children_a_message_an_answer_and_timers_are_taken_back_and_asked_for_anew(
-    url: str, said: list[tuple[str, str, str]]
+    place: Any, said: list[tuple[str, str, str]]
 ) -> None:
-    async with Engine(url, workflows=FLOWS) as engine:
+    async with Engine(place, workflows=FLOWS) as engine:
         store = engine.store
         handle = await engine.start(branches_out.options(execution_id="b"))
         for value in ("first", "second"):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,17 @@ from perdure.stores.sqlite import SqliteStore
 from perdure.worker import Worker
 
 LEASE = 0.03
+
+
+def worker_of(engine: Engine) -> Worker:
+    assert engine.worker is not None
+    return engine.worker
+
+
+def heart_of(engine: Engine) -> Heartbeat:
+    found = worker_of(engine).heartbeat
+    assert found is not None
+    return found
 
 
 class Counting(MemoryStore):
@@ -113,16 +125,7 @@ async def test_no_body_enters_while_the_lease_may_be_over(tmp_path: Path, kind: 
 
     store = SqliteStore(tmp_path / "late.db")
     async with Engine(store, workflows=[two_steps], lease=3600.0) as engine:
-
-        def worker() -> Worker:
-            assert engine.worker is not None
-            return engine.worker
-
-        def heart() -> Heartbeat:
-            found = worker().heartbeat
-            assert found is not None
-            return found
-
+        worker, heart = partial(worker_of, engine), partial(heart_of, engine)
         handle = await engine.start(two_steps)
         while not entered and not [run for run in worker().runs.values() if run.working and heart().is_late()]:
             await asyncio.sleep(0)
@@ -152,16 +155,7 @@ async def test_nothing_is_handed_over_while_the_lease_may_be_over(postgres_url: 
         heard.append((heart().is_late(), current().fence))
 
     async with Engine(postgres_url, workflows=[one_step], lease=3600.0) as engine:
-
-        def worker() -> Worker:
-            assert engine.worker is not None
-            return engine.worker
-
-        def heart() -> Heartbeat:
-            found = worker().heartbeat
-            assert found is not None
-            return found
-
+        worker, heart = partial(worker_of, engine), partial(heart_of, engine)
         handle = await engine.start(one_step)
         while not [entry for entry in await handle.history() if entry.status == "completed"]:
             await asyncio.sleep(0)
@@ -199,16 +193,7 @@ async def test_who_is_stopped_among_the_answers_of_a_batch_hands_the_rest_of_the
         return first + await body(n)
 
     async with Engine(postgres_url, workflows=[two_steps], lease=3600.0) as engine:
-
-        def worker() -> Worker:
-            assert engine.worker is not None
-            return engine.worker
-
-        def heart() -> Heartbeat:
-            found = worker().heartbeat
-            assert found is not None
-            return found
-
+        worker, heart = partial(worker_of, engine), partial(heart_of, engine)
         committer = worker().committer
         await committer.hold()  # so that all of them go in one batch
         starting = [asyncio.ensure_future(engine.start(two_steps.options(execution_id=f"n{n}"), n)) for n in range(5)]

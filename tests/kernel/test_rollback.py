@@ -46,8 +46,6 @@ from perdure.deliveries import Rewind, Wish
 from perdure.rollback import RETURNS
 from perdure.testing.clock import Clock
 
-STORES = ("memory", "file", "sqlite", "postgres", "mysql")
-
 Said = list[tuple[Any, ...]]
 SAID: Said = []
 
@@ -62,20 +60,6 @@ def said() -> Iterator[Said]:
 
 TROUBLE: dict[str, int] = {}
 """How often an undo fails before it works, by what it undoes."""
-
-
-@pytest.fixture(params=STORES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    match request.param:
-        case "memory":
-            return "memory://"
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            given: str = request.getfixturevalue(f"{server}_url")
-            return given
 
 
 def trouble(what: str) -> None:
@@ -153,8 +137,8 @@ async def actions(engine: Engine, id: str) -> list[tuple[str, str, int]]:
 # On failure -----------------------------------------------------------------------------------------------
 
 
-async def test_what_was_done_before_a_failure_is_undone_last_first_and_once(url: str, said: Said) -> None:
-    async with Engine(url, workflows=[trip]) as engine:
+async def test_what_was_done_before_a_failure_is_undone_last_first_and_once(place: Any, said: Said) -> None:
+    async with Engine(place, workflows=[trip]) as engine:
         handle = await engine.start(trip.options(execution_id="t"), "ana")
         outcome = await handle.outcome()
         assert isinstance(outcome, RolledBack)
@@ -173,9 +157,9 @@ async def test_what_was_done_before_a_failure_is_undone_last_first_and_once(url:
             await handle.rollback()
 
 
-async def test_an_undo_that_fails_twice_and_then_works_is_tried_again(url: str, said: Said) -> None:
+async def test_an_undo_that_fails_twice_and_then_works_is_tried_again(place: Any, said: Said) -> None:
     TROUBLE["car"] = 2
-    async with Engine(url, workflows=[trip]) as engine:
+    async with Engine(place, workflows=[trip]) as engine:
         handle = await engine.start(trip.options(execution_id="t"), "ana")
         assert isinstance(await handle.outcome(), RolledBack)
         assert said == [*DONE, UNDONE[0], UNDONE[0], *UNDONE]
@@ -186,9 +170,9 @@ async def test_an_undo_that_fails_twice_and_then_works_is_tried_again(url: str, 
         ]
 
 
-async def test_an_undo_that_never_works_is_asked_of_a_person_and_the_others_are_done(url: str, said: Said) -> None:
+async def test_an_undo_that_never_works_is_asked_of_a_person_and_the_others_are_done(place: Any, said: Said) -> None:
     TROUBLE["car"] = 99
-    async with Engine(url, workflows=[trip]) as engine:
+    async with Engine(place, workflows=[trip]) as engine:
         handle = await engine.start(trip.options(execution_id="t"), "ana")
         outcome = await handle.outcome()
         assert isinstance(outcome, RollbackFailed)
@@ -217,9 +201,9 @@ async def test_an_undo_that_never_works_is_asked_of_a_person_and_the_others_are_
             await engine.resolve(asked.id, "done")
 
 
-async def test_what_a_person_has_undone_by_hand_is_not_undone_again(url: str, said: Said) -> None:
+async def test_what_a_person_has_undone_by_hand_is_not_undone_again(place: Any, said: Said) -> None:
     TROUBLE.update(car=99, flight=99)
-    async with Engine(url, workflows=[trip]) as engine:
+    async with Engine(place, workflows=[trip]) as engine:
         handle = await engine.start(trip.options(execution_id="t"), "ana")
         outcome = await handle.outcome(60)
         assert isinstance(outcome, RollbackFailed)
@@ -247,17 +231,15 @@ async def holiday(who: str) -> str:
     return "done"
 
 
-async def test_a_completed_execution_is_rolled_back_later_by_another_process(url: str, said: Said) -> None:
-    if url == "memory://":
-        pytest.skip("it ends with its process")
-    async with Engine(url, workflows=[holiday]) as engine:
+async def test_a_completed_execution_is_rolled_back_later_by_another_engine(place: Any, said: Said) -> None:
+    async with Engine(place, workflows=[holiday]) as engine:
         handle = await engine.start(holiday.options(execution_id="h"), "ana")
         outcome = await handle.outcome()
         assert isinstance(outcome, Waiting)
         await engine.answer(outcome.requests[0].id, True)
         assert await handle.result() == "done"
         said.clear()
-    async with Engine(url, workflows=[holiday]) as engine:
+    async with Engine(place, workflows=[holiday]) as engine:
         handle = engine.get("h")
         plan = await handle.rollback(dry_run=True)
         assert (plan.to, plan.pivot) == (0, None)
@@ -272,8 +254,8 @@ async def test_a_completed_execution_is_rolled_back_later_by_another_process(url
         assert (row.wish_by, row.reason) == ("ana", "it rained")
 
 
-async def test_cancelled_with_a_rollback_what_waits_is_undone(url: str, said: Said) -> None:
-    async with Engine(url, workflows=[holiday]) as engine:
+async def test_cancelled_with_a_rollback_what_waits_is_undone(place: Any, said: Said) -> None:
+    async with Engine(place, workflows=[holiday]) as engine:
         handle = await engine.start(holiday.options(execution_id="h"), "ana")
         waiting = await handle.outcome()
         assert isinstance(waiting, Waiting)
@@ -306,8 +288,8 @@ async def counts() -> list[Any]:
     return [n, answer, current().generation, current().rollback_reason]
 
 
-async def test_back_to_a_checkpoint_it_goes_on_with_what_that_returned_and_other_keys(url: str, said: Said) -> None:
-    async with Engine(url, workflows=[counts]) as engine:
+async def test_back_to_a_checkpoint_it_goes_on_with_what_that_returned_and_other_keys(place: Any, said: Said) -> None:
+    async with Engine(place, workflows=[counts]) as engine:
         handle = await engine.start(counts.options(execution_id="c"))
         first = await handle.outcome()
         assert isinstance(first, Waiting)
@@ -518,8 +500,8 @@ async def ships(fails: bool) -> str:
     return "shipped"
 
 
-async def test_beyond_a_pivot_nothing_is_undone_by_itself(url: str, said: Said) -> None:
-    async with Engine(url, workflows=[ships]) as engine:
+async def test_beyond_a_pivot_nothing_is_undone_by_itself(place: Any, said: Said) -> None:
+    async with Engine(place, workflows=[ships]) as engine:
         handle = await engine.start(ships.options(execution_id="s"), True)
         outcome = await handle.outcome()
         assert isinstance(outcome, Failed)
@@ -651,9 +633,9 @@ async def nests() -> str:
 
 
 async def test_a_body_with_an_undo_is_undone_by_that_alone_and_one_without_by_its_inner_ones(
-    url: str, said: Said
+    place: Any, said: Said
 ) -> None:
-    async with Engine(url, workflows=[nests]) as engine:
+    async with Engine(place, workflows=[nests]) as engine:
         handle = await engine.start(nests.options(execution_id="n"))
         assert await handle.result() == "ok"
         await handle.rollback(by="ana")
@@ -724,8 +706,8 @@ async def ends(fails: bool) -> list[int]:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_what_has_ended_goes_on_behind_its_checkpoint(url: str, said: Said, fails: bool) -> None:
-    async with Engine(url, workflows=[ends]) as engine:
+async def test_what_has_ended_goes_on_behind_its_checkpoint(place: Any, said: Said, fails: bool) -> None:
+    async with Engine(place, workflows=[ends]) as engine:
         handle = await engine.start(ends.options(execution_id="e"), fails)
         assert isinstance(await handle.outcome(), Failed) is fails
         await handle.rollback("count#1", by="ana")
@@ -778,12 +760,11 @@ async def in_transaction(result: str, connection: object = transaction(object)) 
 
 
 async def test_a_second_rollback_during_one_is_refused_and_a_worker_that_leaves_hands_it_on(
-    url: str, said: Said
+    place: Any, said: Said
 ) -> None:
     GATE.update(entered=asyncio.Event(), open=asyncio.Event())
-    store: Any = MemoryStore() if url == "memory://" else url
-    async with Engine(store, workflows=[slowly], worker=False) as client:
-        async with Engine(store, workflows=[slowly]) as engine:
+    async with Engine(place, workflows=[slowly], worker=False) as client:
+        async with Engine(place, workflows=[slowly]) as engine:
             handle = await engine.start(slowly.options(execution_id="s"))
             await handle.result()
             first = asyncio.ensure_future(client.get("s").rollback(by="ana"))
@@ -792,17 +773,16 @@ async def test_a_second_rollback_during_one_is_refused_and_a_worker_that_leaves_
             with pytest.raises(AlreadyRollingBackError):
                 await handle.rollback()
             GATE["open"].set()
-        async with Engine(store, workflows=[slowly]):
+        async with Engine(place, workflows=[slowly]):
             await first
             assert isinstance(await client.get("s").outcome(), RolledBack)
         assert said[1:] == [("undo", "slow"), ("undo", "first")]
 
 
 @pytest.mark.parametrize("to", [None, "here"])
-async def test_who_cancels_what_is_being_rolled_back_waits_for_its_end(url: str, said: Said, to: str | None) -> None:
+async def test_who_cancels_what_is_being_rolled_back_waits_for_its_end(place: Any, said: Said, to: str | None) -> None:
     GATE.update(entered=asyncio.Event(), open=asyncio.Event())
-    store = MemoryStore() if url == "memory://" else url
-    async with Engine(store, workflows=[waits_after]) as engine, Engine(store, worker=False, workflows=[]) as client:
+    async with Engine(place, workflows=[waits_after]) as engine, Engine(place, worker=False, workflows=[]) as client:
         await (await engine.start(waits_after.options(execution_id="w"))).outcome()
         await client.get("w").rollback(to, wait=False)
         await GATE["entered"].wait()

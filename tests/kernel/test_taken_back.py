@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,19 +29,6 @@ BROKEN: set[str] = set()
 def _whole() -> Iterator[None]:
     BROKEN.clear()
     yield
-
-
-@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            return request.getfixturevalue(f"{server}_url")
 
 
 async def unmake(made: int) -> None: ...

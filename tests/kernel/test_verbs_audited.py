@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +10,6 @@ from perdure import Cancelled, Engine, MemoryStore, RolledBack, User, interrupt,
 from perdure.timeline import Moment, timeline
 
 BROKEN: set[str] = set()
-
-
-@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            return request.getfixturevalue(f"{server}_url")
 
 
 async def unmake() -> None: ...

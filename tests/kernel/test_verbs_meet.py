@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from perdure import (
     Encryption,
     Engine,
     Handle,
-    MemoryStore,
     PerdureError,
     Retry,
     RollbackFailed,
@@ -46,20 +44,6 @@ def gate() -> Iterator[dict[str, asyncio.Event]]:
     GATE.update({name: asyncio.Event() for name in ("entered", "open", "undoing", "undo")})
     BROKEN.clear()
     yield GATE
-
-
-@pytest.fixture(params=["memory", "file", "sqlite", "postgres", "mysql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A store that two engines may share."""
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/perdure.db"
-        case "file":
-            return f"file://{tmp_path}/perdure"
-        case server:
-            return request.getfixturevalue(f"{server}_url")
 
 
 @step(retry=Retry(attempts=1))
