@@ -90,3 +90,9 @@ def here() -> list[Line]:
 def folder() -> Path:
     """Where this process's ledger is."""
     return Path(os.environ[VARIABLE]).parent
+
+
+def holds(line: Line) -> bool:
+    """Is there a line of the same four first fields? Read as bytes: it may be long."""
+    beginning = json.dumps(asdict(line)).partition(', "attempt"')[0]
+    return beginning.encode() in Path(os.environ[VARIABLE]).read_bytes()
