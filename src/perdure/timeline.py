@@ -95,7 +95,7 @@ def _of_request(request: Request, events: Sequence[AuditEvent]) -> Iterator[Mome
         request.created_at, "asked", None, None, request.id, request.key, request.message, request.digest, where
     )
     if _excludes_nobody_known(request):
-        words = "exclude_requester: who started it is not known (no by=), so any approver with a name may decide"
+        words = "exclude_requester: nobody was named who started it, so any approver with a name may decide"
         yield Moment(request.created_at, "not excluded", None, None, request.id, request.key, words, None, where)
     at, by = request.decided_at, request.answered_by
     if at is None:
