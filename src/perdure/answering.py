@@ -64,6 +64,11 @@ def _unfit(request: Request, problem: str) -> InvalidAnswerError:
     )
 
 
+def is_overdue(request: Request, now: int) -> bool:
+    """Is an open request's term over? What is said of it from then on comes too late, even if nobody has noted it."""
+    return request.status == "open" and request.expires_at is not None and request.expires_at <= now
+
+
 def how_decided(request: Request) -> str:
     """Why it takes no answer any more."""
     if request.status == "decided":

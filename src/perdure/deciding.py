@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from perdure import auditing
-from perdure.answering import how_decided
+from perdure.answering import how_decided, is_overdue
 from perdure.approvals import (
     APPROVAL,
     APPROVE,
@@ -58,6 +58,10 @@ class _Settled(Exception):
     def __init__(self, request: Request) -> None:
         super().__init__()
         self.request = request
+
+
+class _Overdue(Exception):
+    """The term of an approval was over before this decision on it."""
 
 
 async def who_is(by: str | User | None, directory: Directory | None) -> User | None:
@@ -111,9 +115,15 @@ async def decide(
     def part(request: Request, dossier: Dossier) -> Decide:
         if request.kind != APPROVAL:
             raise InvalidAnswerError(f"{request.id} is of kind {request.kind!r}: it is {_settled_by(request.kind)}")
+        if is_overdue(request, clock.now()):
+            raise _Overdue
         return _vote(request, dossier, decision, who, comment, clock.now())
 
-    return await take_part(store, clock, request_id, part)
+    while True:
+        try:
+            return await take_part(store, clock, request_id, part)
+        except _Overdue:  # no worker was there to say so
+            await lapse(store, clock, request_id)
 
 
 def _settled_by(kind: str) -> str:

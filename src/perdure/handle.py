@@ -30,7 +30,7 @@ from perdure.store import room
 from perdure.streams import BATCH, KINDS, StreamItem, Usage, items
 from perdure.views import History, outcome_of, raise_or_value, rolled_back
 from perdure.watch import MOVING
-from perdure.wishes import cancel, pause
+from perdure.wishes import after_rollback, cancel, pause
 from perdure.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -227,6 +227,8 @@ class Handle(Generic[R]):
         engine._check_open()
         who = _name(by)
         row = await engine._row(self.id)
+        if rollback:
+            row = await after_rollback(engine.store, engine.clock, row)
         if rollback and row.status not in ENDED:
             order = Order(id=new_id(engine.clock), cause="cancel", by=who, reason=reason, generation=row.generation)
             await self._roll_back(row, order, by)

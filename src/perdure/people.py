@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from perdure import auditing, deciding
-from perdure.answering import answer_text, how_decided
+from perdure.answering import answer_text, how_decided, is_overdue
 from perdure.checking import check_positive
 from perdure.clock import Clock, to_datetime
 from perdure.codec import checksum
 from perdure.deciding import Directory, seen_requests, who_is
-from perdure.deliveries import Answer
+from perdure.deliveries import Answer, Expiry
 from perdure.errors import AlreadyDecidedError, InvalidAnswerError, NotFoundError
 from perdure.keys import NAMESPACE_MARK
 from perdure.outcome import OpenRequest, User
@@ -164,6 +164,8 @@ class People:
         delivery = Answer(
             request_id, text, who.id if who else None, who.via if who else None, checksum(text)
         )  # fmt: skip
+        if is_overdue(request, self.clock.now()):  # no worker was there to say so
+            await self.store.deliver(Expiry(request_id), self.clock.now())
         receipt = await self.store.deliver(delivery, self.clock.now())
         if receipt.verdict == Verdict.GONE:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")

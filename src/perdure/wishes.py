@@ -59,6 +59,20 @@ async def cancel(
         tries += 1
 
 
+async def after_rollback(store: Store, clock: Clock, row: Execution) -> Execution:
+    """The row once it is not being rolled back any more, nor to be. Raises `PerdureError` where nobody would do it."""
+    tries = 0
+    while is_bound_back(row.status, row.wish, row.generation):
+        await _refuse_if_alone(store, row)
+        await clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1
+        found = (await store.get([row.id])).get(row.id)
+        if found is None:
+            raise NotFoundError(f"there is no execution {row.id}", execution_id=row.id)
+        row = found
+    return row
+
+
 async def _refuse_if_alone(store: Store, row: Execution) -> None:
     nobody = nobody_runs(await live_workers(store), row)
     if nobody is not None:

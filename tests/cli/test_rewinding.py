@@ -54,6 +54,15 @@ def test_a_refusal_names_the_options_of_the_command(shell: Shell) -> None:
     assert "--force" in said.err and "--by" in said.err
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_who_says_who_goes_beyond_a_point_of_no_return(shell: Shell, dry_run: bool) -> None:
+    (shell.folder / "trips.py").write_text(TRIP.replace("@checkpoint(undo=give_back)", "@checkpoint(pivot=True)"))
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    said = shell("rollback", "t", "--force", "--by", "ana", *(["--dry-run"] if dry_run else []))
+    assert (said.code, said.err) == ((0, "") if dry_run else (3, "")), said
+    assert ("would go back to its beginning" if dry_run else "is to be rolled back") in said.out
+
+
 SLOW = TRIP.replace(
     "    print(f", "    while not Path('go').exists():\n        await asyncio.sleep(0.01)\n    print(f"
 ).replace("from perdure import", "import asyncio\nfrom pathlib import Path\n\nfrom perdure import")

@@ -333,3 +333,15 @@ async def test_who_meets_a_rollback_that_has_not_begun_is_told_and_who_asked_for
         GATE["open"].set()
         await rolling
         assert isinstance(await cancelling, RolledBack)
+
+
+async def test_who_cancels_with_a_rollback_waits_for_the_one_that_goes_on(place: Any) -> None:
+    async with Engine(place, workflows=FLOWS) as engine:
+        handle = await asks(engine)
+        rolling = asyncio.ensure_future(handle.rollback("start", by="ana"))
+        await GATE["undoing"].wait()
+        cancelling = asyncio.ensure_future(handle.cancel(rollback=True, by="bo"))
+        GATE["undo"].set()
+        await rolling
+        assert isinstance(await cancelling, RolledBack)
+        assert (await handle.row()).wish_by == "bo"

@@ -55,7 +55,7 @@ async def _rollback(
     async with engine:
         row = await find_execution(engine, id)
         handle = engine.get(row.id)
-        plan = await handle.rollback(target, force=force, dry_run=True)
+        plan = await handle.rollback(target, force=force, by=user(by), dry_run=True)
         if dry_run:
             session.document({"execution": row.id, "dry_run": True, **asdict(plan)})
             _show(session, row.id, plan)
