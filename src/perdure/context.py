@@ -109,12 +109,12 @@ class Current:
 
     @property
     def generation(self) -> int:
-        """The number of rollbacks so far."""
+        """How often it has gone back or begun anew so far: by a rollback, a retry, a restart."""
         return self._info.generation
 
     @property
     def rollback_reason(self) -> str | None:
-        """Why the execution was last rolled back; None in generation 0."""
+        """Why the execution was last rolled back; None if it never was, or not since a restart, or without a reason."""
         return self._info.rollback_reason
 
     @property

@@ -17,6 +17,7 @@ from perdure.cli.names import by_option
 from perdure.cli.reference import find_execution
 from perdure.cli.session import DONE, Session, shared, user, with_session
 from perdure.crew import live_workers, nobody_runs
+from perdure.deliveries import is_bound_back
 from perdure.engine import Engine
 from perdure.errors import PerdureError
 from perdure.handle import Handle
@@ -110,8 +111,8 @@ async def _cancel(session: Session, engine: Engine, id: str, reason: str | None,
     async with engine:
         row = await find_execution(engine, id)
         before = row.status
-        if before is Status.ROLLING_BACK:
-            session.hint("It is being rolled back: it ends when that is done ...")
+        if is_bound_back(before, row.wish, row.generation):
+            session.hint("It goes back, or is to: it ends when that is done ...")
         elif row.owner is not None:
             session.hint("A worker runs it: it is cancelled as soon as its running steps have stopped ...")
         outcome = await engine.get(row.id).cancel(reason=reason, by=user(by))
