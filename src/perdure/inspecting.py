@@ -14,7 +14,7 @@ from perdure.records import ENDED, Dossier, Entry, Execution, Status
 from perdure.rehearsing import Rehearsal, rehearse
 from perdure.rollback import called, meant
 from perdure.sealing import SEALED
-from perdure.snapshots import latest, restored
+from perdure.snapshots import latest, restored, standing
 from perdure.state import (
     Found,
     State,
@@ -185,9 +185,9 @@ async def _frames(
             note = f"the code at hand does not fit its journal: {error}"
         except Exception as error:  # what is damaged, or encrypted, cannot be begun
             note = f"it cannot be replayed: {type(error).__name__}: {error}"
-    wanted = latest(dossier.snapshots, last)
+    wanted = latest(standing(dossier.snapshots, upto), last)
     if wanted is None:
-        return Found(note=f"{note}, and no snapshot is recorded")
+        return Found(note=f"{note}, and no snapshot of this life is recorded")
     if wanted.state.startswith(SEALED):
         return Found(note=f"{note}; its snapshots: {ENCRYPTED}")
     return Found(restored(dossier.snapshots, wanted), "snapshot", wanted.seq, note)

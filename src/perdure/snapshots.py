@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from perdure.codec import checksum
 from perdure.errors import DecodeError
+from perdure.journal import CUT, cut_of
 from perdure.packing import digest
-from perdure.records import Snapshot
+from perdure.records import Entry, Snapshot
 
 FULL = "full"
 DIFFERENCE = "difference"
@@ -152,6 +153,20 @@ def applied(old: Any, step: Any) -> Any:
 
 
 # Reading --------------------------------------------------------------------------------------------------
+
+
+def standing(rows: Sequence[Snapshot], entries: Sequence[Entry]) -> list[Snapshot]:
+    """Those of the life that a journal's last entry belongs to. What a cut in it voids is another life's."""
+    begin = -1
+    voids: list[tuple[int, int]] = []
+    for entry in entries:
+        if entry.kind == CUT:
+            cut = cut_of(entry)
+            if cut.get("reason") == "restart":  # nothing before it stands, not even what its code held at first
+                begin, voids = entry.seq, []
+            else:
+                voids.append((cut["from_seq"], entry.seq))
+    return [row for row in rows if row.seq >= begin and not any(start <= row.seq < end for start, end in voids)]
 
 
 def latest(rows: Sequence[Snapshot], seq: int | None = None) -> Snapshot | None:

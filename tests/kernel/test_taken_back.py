@@ -171,3 +171,74 @@ async def test_what_lies_before_a_restart_is_seen_and_not_forked() -> None:
         assert (await handle.inspect(at=first)).at == first
         with pytest.raises(PerdureError, match=rf"adds#1 \(entry {first}\) is void .* has begun anew"):
             await handle.fork(at=first)
+
+
+@checkpoint(name="begin")
+async def begin(n: int) -> int:
+    return n
+
+
+@checkpoint(name="goes_on", undo=unmake)
+async def goes_on(n: int) -> int:
+    return n + 1
+
+
+@step(name="doubts")
+async def doubts() -> bool:
+    return "trust" in BROKEN
+
+
+@workflow(name="lives")
+async def lives(first: int) -> int:
+    total = await begin(first)
+    for _ in range(3):
+        if await doubts():
+            await interrupt("Go on?")
+        total = await goes_on(total)
+    total += await interrupt("How many more?", schema=int)
+    return total
+
+
+async def test_a_standing_entry_has_the_snapshot_of_its_own_life(place: Any) -> None:
+    async with Engine(place, workflows=[lives]) as engine:
+        handle = await engine.start(lives.options(execution_id="x"), 10)
+        assert isinstance(await handle.outcome(), Waiting)
+        first = {entry.key: entry.seq for entry in await handle.history() if entry.status == "completed"}
+        async with Engine(place, worker=False, workflows=[again]) as other:
+            before = {seq: await other.get("x").inspect(at=seq) for seq in first.values()}
+        BROKEN.add("trust")
+        await handle.rollback(to="begin")
+        assert isinstance(await handle.outcome(), Waiting)
+    async with Engine(place, worker=False, workflows=[again]) as engine:
+        handle = engine.get("x")
+        journal = await engine.store.history("x")
+        [cut] = [entry.seq for entry in journal if entry.kind == "cut"]
+        [stands] = [entry.seq for entry in journal if entry.key == "doubts#1" and entry.seq > cut]
+        for at in (cut, "begin"):
+            state = await handle.inspect(at=at)
+            assert (state.source, state.of, state.variables) == ("snapshot", first["begin#1"], {"first": 10})
+        for at in (stands, None):
+            state = await handle.inspect(at=at)
+            assert (state.of, state.variables["total"]) == (stands, 10)
+            assert [place.key for place in state.position.waiting] == ["interrupt#1"]
+        for seq, then in before.items():
+            state = await handle.inspect(at=seq)
+            assert (state.of, state.variables, state.position) == (then.of, then.variables, then.position)
+
+
+async def test_before_the_new_life_has_a_snapshot_of_its_own_none_of_the_old_one_is_shown(place: Any) -> None:
+    async with Engine(place, workflows=[lives, again]) as engine:
+        handle = await engine.start(lives.options(execution_id="x"), 10)
+        assert isinstance(await handle.outcome(), Waiting)
+        await handle.rollback()
+        assert isinstance(await handle.outcome(), RolledBack)
+        state = await handle.inspect()
+        assert (state.source, state.variables) == ("journal", {})
+        assert "no snapshot of this life" in (state.note or "")
+        assert await engine.run(again.options(execution_id="y"), 1) == 11
+        journal = await engine.store.history("y")
+        [cut] = [entry.seq for entry in journal if entry.kind == "cut"]
+        async with Engine(place, worker=False, workflows=[lives]) as other:
+            state = await other.get("y").inspect(at=cut)
+            assert (state.source, state.variables) == ("journal", {})
+            assert (await other.get("y").inspect()).variables == {"n": 11}
