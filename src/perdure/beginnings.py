@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure import budgets, endings, rolling, waits
-from perdure.codec import CODEC, checksum
+from perdure.codec import CODEC
 from perdure.context import Info
 from perdure.errors import DecodeError, PerdureError
 from perdure.journal import NOTE, RECEIVE, Journal, fold
-from perdure.records import Entry, Execution, Inbox, Status
+from perdure.records import Entry, Inbox, Status
 from perdure.rollback import order_of, replace, wished
 from perdure.sealing import SEALED
 from perdure.sequencer import Sequencer, within
@@ -24,7 +24,7 @@ def begin(run: Run, entries: list[Entry], inbox: Inbox | None) -> None:
     if execution.status is Status.ROLLING_BACK:
         return take_up_rollback(run)
     try:
-        _check(execution)
+        _check(run)
         attributes: Any = CODEC.decode(execution.attributes) if execution.attributes else {}
         journal = fold(entries) if entries else None
         if journal is not None:
@@ -50,11 +50,12 @@ def begin(run: Run, entries: list[Entry], inbox: Inbox | None) -> None:
     return _replay(run, coroutine, inbox)
 
 
-def _check(execution: Execution) -> None:
+def _check(run: Run) -> None:
+    execution = run.execution
     if execution.input.startswith(SEALED):
         raise DecodeError(f"{execution.id} is encrypted, and this engine has no keys (see codec=)")
-    if checksum(execution.input, execution.output, execution.error) != execution.checksum:
-        raise PerdureError(
+    if not run.fits:
+        raise DecodeError(
             f"the input of {execution.id} is damaged: its checksum does not fit", execution_id=execution.id
         )
 

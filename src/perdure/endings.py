@@ -232,7 +232,7 @@ def change(
         at=run.now(),
         output=output,
         error=error,
-        checksum=checksum(again[0] if again is not None else run.execution.input, output, error),
+        checksum=run.sum(output, error) if again is None else checksum(again[0], output, error),
         reason=reason,
         wake_at=wake_at,
         parent_id=run.execution.parent_id if status in ENDED else None,
@@ -250,7 +250,7 @@ def note_attributes(run: Run) -> None:
     text, info.changed = info.changed, None
     run.flying += 1
     run.flush()
-    plain = checksum(run.execution.input, None, None)
+    plain = run.sum(None, None)
     now = run.now()
     change = Change(run.id, run.fence, run.nudges, Status.RUNNING, now, checksum=plain, attributes=text)
     run.committer.change(run, change)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perdure import deciding
-from perdure.codec import REFUSED, checksum, encode_error
+from perdure.codec import REFUSED, encode_error
 from perdure.deliveries import Expiry, Receipt
 from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, NotFoundError, PerdureError
 from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord, listed
@@ -33,7 +33,7 @@ def block_parked(worker: Worker, run: Run, fault: FramesRefusedError) -> None:
         Status.BLOCKED,
         worker.clock.now(),
         error=text,
-        checksum=checksum(run.execution.input, None, text),
+        checksum=run.sum(None, text),
         reason=str(fault),
     )
     worker.committer.change(_Parked(worker, run), change)  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ class Run:
         "ended",
         "execution",
         "fence",
+        "fits",
         "flying",
         "forgiven",
         "generation",
@@ -98,6 +99,7 @@ class Run:
         self.fence = execution.fence
         self.generation = execution.generation
         self.nudges = execution.nudges
+        self.fits = checksum(execution.input, execution.output, execution.error) == execution.checksum
         self.build = worker.build
         self.committer = worker.committer
         self.carriers = worker.carriers
@@ -469,6 +471,10 @@ class Run:
             call.stopped = call.stopped or "cancel"
             if call.task is not None:
                 self.worker.loop.call_soon(call.task.cancel)
+
+    def sum(self, output: str | None, error: str | None) -> int | None:
+        """The checksum of the row with these texts; None: what was recorded is not what was read, and stays alone."""
+        return checksum(self.execution.input, output, error) if self.fits else None
 
     def flush(self) -> None:
         """Send the local entries, and what was told, along with what goes next."""

@@ -140,7 +140,8 @@ class Execution:
 class Change:
     """A change of an execution's row by its owner; applied only if `fence` still stands.
 
-    To `PARKED` it also needs `nudges` unchanged. `output` and `error` go into the row as they are. Only a change to
+    To `PARKED` it also needs `nudges` unchanged. `output` and `error` go into the row as they are; without a
+    `checksum` (of the row then) all three stay as they stand, as nobody could read what it is of. Only a change to
     `RUNNING`, or to `ROLLING_BACK` without a `wake_at`, keeps ownership. `by`: of a change to `CANCELLED`, who wished
     it: with the wish and its reason it replaces what was wished since. The five before it leave what is there where
     they are None.
@@ -153,7 +154,7 @@ class Change:
     at: int
     output: str | None = None
     error: str | None = None
-    checksum: int = 0
+    checksum: int | None = 0
     reason: str | None = None
     wake_at: int | None = None
     parent_id: str | None = None

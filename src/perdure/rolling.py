@@ -520,7 +520,7 @@ class _Rollback:
             status=status,
             at=run.now(),
             error=error,
-            checksum=checksum(run.execution.input, None, error),
+            checksum=run.sum(None, error),
             reason=reason,
             wake_at=wake_at,
             parent_id=run.execution.parent_id if status in _ENDS else None,

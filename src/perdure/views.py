@@ -9,7 +9,7 @@ from typing import Any
 
 from perdure.approvals import Action, asked_actions, details_text, policy_of, values
 from perdure.clock import to_datetime
-from perdure.codec import CODEC, decode_error, error_traceback
+from perdure.codec import CODEC, REFUSED, decode_error, error_traceback
 from perdure.errors import DecodeError, EncodeError, ExecutionCancelledError, StepFailedError
 from perdure.journal import ATTEMPT, INTENT, is_outcome, unpacker_of
 from perdure.outcome import (
@@ -296,7 +296,8 @@ def outcome_of(row: Execution, workflow: Workflow[..., Any] | None) -> Outcome |
         case Status.PAUSED:
             return Paused(row.wish_by, row.wish_reason)
         case Status.BLOCKED:
-            return Blocked(row.reason or "", error_of(row.error))
+            unread = row.error is None or row.error.startswith(REFUSED)  # and so the cause was not written there
+            return Blocked(row.reason or "", DecodeError(row.reason or "") if unread else error_of(row.error))
         case Status.ROLLED_BACK:
             return RolledBack(None if row.error is None else error_of(row.error))
         case Status.ROLLBACK_FAILED:

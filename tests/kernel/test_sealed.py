@@ -11,6 +11,7 @@ from perdure import (
     AlreadyDecidedError,
     Blocked,
     Completed,
+    DecodeError,
     EncodeError,
     Encryption,
     Engine,
@@ -161,3 +162,67 @@ async def test_a_secret_answer_is_refused_without_keys_and_hidden_with_them(tmp_
         await engine.answer((await handle.requests())[0].id, "hunter5")
         assert await handle.result() == Secret("hunter5")
         assert "hunter5" not in repr([entry.output for entry in await handle.history()])
+
+
+# Who cannot read ----------------------------------------------------------------------------------------------
+
+
+@step
+async def said(word: str) -> str:
+    return word
+
+
+@workflow
+async def asks_once(word: str) -> str:
+    return await said(word) + await interrupt("And?", schema=str)
+
+
+async def left_answered(place: Any, codec: Encryption | None) -> None:
+    async with Engine(place, workflows=[asks_once], codec=codec) as engine:
+        handle = await engine.start(asks_once.options(execution_id="x"), "a")
+        await handle.outcome()
+        [asked] = await handle.requests()
+    async with Engine(place, workflows=[], worker=False, codec=codec) as client:
+        await client.answer(asked.id, "b")
+
+
+async def met_by(place: Any, codec: Encryption | None) -> Blocked:
+    async with Engine(place, workflows=[asks_once], codec=codec) as engine:
+        outcome = await engine.get("x").outcome(timeout=30)
+        assert isinstance(outcome, Blocked), outcome
+        return outcome
+
+
+@pytest.mark.parametrize("theirs", ["none", "other", "wrong"])
+async def test_who_lacks_the_key_leaves_all_as_it_was_for_who_has_it(place: Any, theirs: str) -> None:
+    wrong = {"none": None, "other": Encryption({"k": os.urandom(32)}), "wrong": Encryption({"old": os.urandom(32)})}
+    await left_answered(place, OLD)
+    outcome = await met_by(place, wrong[theirs])
+    assert isinstance(outcome.error, DecodeError)
+    async with Engine(place, workflows=[asks_once], codec=OLD) as engine:
+        handle = engine.get("x")
+        await handle.resume()
+        assert await handle.result(timeout=30) == "ab"
+
+
+async def test_a_damaged_input_blocks_until_it_is_mended_however_often_it_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "perdure.db"
+    place = f"sqlite:///{path}"
+    await left_answered(place, None)
+
+    def write(text: str) -> str:
+        with sqlite3.connect(path) as connection:
+            [(before,)] = connection.execute("select input from workflow_executions").fetchall()
+            connection.execute("update workflow_executions set input = ?", (text,))
+        connection.close()
+        return str(before)
+
+    before = write('{"word":"evil"}')
+    for _ in range(2):
+        outcome = await met_by(place, None)
+        assert isinstance(outcome.error, DecodeError) and "damaged" in str(outcome.error)
+        async with Engine(place, workflows=[], worker=False) as client:
+            await client.get("x").resume()
+    write(before)
+    async with Engine(place, workflows=[asks_once]) as engine:
+        assert await engine.get("x").result(timeout=30) == "ab"

@@ -22,7 +22,7 @@ from perdure.engine import Engine
 from perdure.errors import PerdureError
 from perdure.handle import Handle
 from perdure.outcome import Cancelled, Outcome, RollbackFailed, RolledBack
-from perdure.records import ENDED, Status
+from perdure.records import ENDED
 
 CANCEL = Verb("cancel", "cancelled", bulk.OPEN)
 CANCEL_AND_UNDO = Verb("cancel", "rolled back", bulk.OPEN)

@@ -219,8 +219,9 @@ class MemoryStore(MemoryDeliveries):
     def _apply(self, change: Change, batch: Batch) -> None:
         row = self._executions[change.execution_id]
         self._move(row, change.status, change.at)
-        row.output, row.error, row.reason, row.wake_at = change.output, change.error, change.reason, change.wake_at
-        row.checksum = change.checksum
+        row.reason, row.wake_at = change.reason, change.wake_at
+        if change.checksum is not None:
+            row.output, row.error, row.checksum = change.output, change.error, change.checksum
         for name in ("input", "generation", "base_seq", "attributes", "refused"):
             if getattr(change, name) is not None:
                 setattr(row, name, getattr(change, name))

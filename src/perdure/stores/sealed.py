@@ -158,7 +158,7 @@ class SealedStore:
             input=self._seal(change.input, id, "", "input"),
             output=self._seal(change.output, id, "", "output"),
             error=self._seal(change.error, id, "", "error"),
-            checksum=self._encryption.fingerprints(change.checksum, id)[0],
+            checksum=None if change.checksum is None else self._encryption.fingerprints(change.checksum, id)[0],
         )
 
     def _sealed_batch(self, batch: Batch) -> Batch:

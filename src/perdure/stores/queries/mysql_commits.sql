@@ -67,9 +67,9 @@ where not (
 update workflow_executions
 set status = %(status)s,
     owner = if(%(keeps)s, owner, null),
-    output = %(output)s,
-    error = %(error)s,
-    checksum = %(checksum)s,
+    output = if(%(checksum)s is null, output, %(output)s),
+    error = if(%(checksum)s is null, error, %(error)s),
+    checksum = coalesce(%(checksum)s, checksum),
     reason = %(reason)s,
     wake_at = %(wake_at)s,
     token = %(token)s,

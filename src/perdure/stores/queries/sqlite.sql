@@ -131,13 +131,13 @@ on conflict (id) do nothing;
 
 -- name: change_execution
 -- The owner changes the row: if its fence stands and, to park, nothing has come meanwhile. What is null of the last
--- five is kept. A cancelling that was carried out replaces what was wished since.
+-- five is kept, and the texts without a new sum. A cancelling that was carried out replaces what was wished since.
 update workflow_executions set
     status = :status,
     owner = case when :status = 'running' or (:status = 'rolling_back' and :wake_at is null) then owner end,
-    output = :output,
-    error = :error,
-    checksum = :checksum,
+    output = case when :checksum is null then output else :output end,
+    error = case when :checksum is null then error else :error end,
+    checksum = coalesce(:checksum, checksum),
     reason = :reason,
     wake_at = :wake_at,
     token = :token,

@@ -116,6 +116,16 @@ async def a_change_goes_into_the_row(store: Store) -> None:
     equal(await scene.row(), ended)
 
 
+async def a_change_without_a_sum_leaves_the_texts_as_they_are(store: Store) -> None:
+    scene = await Scene.begin(store)
+    await scene.run(input="1", output="2", error="3", checksum=5)
+    change = scene.change(status=Status.BLOCKED, output=None, error=ODD, checksum=None, reason="unread")
+    equal((await scene.commit(changes=[change])).changes, [Verdict.OK])
+    row = await scene.row()
+    equal((row.input, row.output, row.error, row.checksum), ("1", "2", "3", 5))
+    equal((row.status, row.owner, row.reason), (Status.BLOCKED, None, "unread"))
+
+
 async def a_cancelling_that_was_carried_out_says_whose_it_was(store: Store) -> None:
     scene = await Scene.begin(store)
     await scene.run(checksum=5)
