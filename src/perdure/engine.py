@@ -31,7 +31,7 @@ from perdure.notices import Notices, Notifier
 from perdure.outbox import Outbox
 from perdure.outcome import User
 from perdure.people import People
-from perdure.protection import Protection
+from perdure.protection import KEYS, Protection
 from perdure.queues import Queue, check_queue
 from perdure.records import Counts, Entry, Execution, Outgoing, Page, Schedule, Verdict
 from perdure.records import Query as RowQuery
@@ -57,9 +57,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("perdure")
-
-KEYS = "PERDURE_ENCRYPTION_KEYS"
-"""The environment's variable with the keys (`ID:KEY,ID:KEY`) of an engine that is given no codec."""
 
 
 def _protection(codec: Protection | Encryption | None) -> Protection:

@@ -345,6 +345,7 @@ class Handle(Generic[R]):
         """
         engine = self.engine
         engine._check_open()
+        engine.protection.check_keys(await engine._row(self.id))
         await retry(engine.store, engine.clock, self.id, _user(by), engine.build)
         engine._hint(self.id)
 

@@ -73,6 +73,13 @@ class People:
         if self.store is not self.insight and request_id.startswith(NAMESPACE_MARK):
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
 
+    async def _check_keys(self, request_id: str) -> None:
+        """Raises `PerdureError` where what is said here could not be read by those who have the keys."""
+        if self.protection.encryption is None:
+            for request in await self.store.requests(ids=[request_id], status=None):
+                for row in (await self.store.get([request.execution_id])).values():
+                    self.protection.check_keys(row)
+
     async def _seen(self, request: Request) -> OpenRequest:
         self._hint(request.execution_id)
         return (await seen_requests(self.store, [request]))[0]
@@ -92,6 +99,7 @@ class People:
         `NotFoundError`.
         """
         self._check_here(request_id)
+        await self._check_keys(request_id)
         who = await self._who(by)
         with self.protection.encoding():
             request = await deciding.decide(self.store, self.clock, request_id, decision, who, comment)
@@ -154,6 +162,7 @@ class People:
         answer, an expiry or a withdrawal, `NotFoundError`.
         """
         self._check_here(request_id)
+        await self._check_keys(request_id)
         found = await self.store.requests(ids=[request_id], status=None)
         if not found:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
@@ -195,6 +204,7 @@ class People:
         who = by if isinstance(by, User) else User(by) if by is not None else None
         if how in WAYS:
             return await self._settle(request_id, how, who, comment)
+        await self._check_keys(request_id)
         request = await resolve(self.store, self.clock, request_id, how, result, who, comment)
         self._hint(request.execution_id)
         return request_view(request)

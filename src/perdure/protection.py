@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure import redaction
-from perdure.errors import DecodeError
+from perdure.errors import DecodeError, PerdureError
+from perdure.records import Execution
 from perdure.redaction import DEFAULT_NAMES, Redact, Redaction
 from perdure.sealing import PREFIX, Encryption
 from perdure.secrets import SECRETS_ALLOWED, allowing_secrets
+
+KEYS = "PERDURE_ENCRYPTION_KEYS"
+"""The environment's variable with the keys (`ID:KEY,ID:KEY`) of an engine that is given no codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,15 @@ class Protection:
             words = f"{column} of {key} in {execution_id} is encrypted, and this engine has no keys"
             raise DecodeError(words, execution_id=execution_id, key=key)
         return text
+
+    def check_keys(self, row: Execution) -> None:
+        """Raises `PerdureError` where what this engine would write could not be read by those who have the keys."""
+        if self.encryption is None and row.encoding.endswith("+aes"):
+            raise PerdureError(
+                f"{row.id} is encrypted, and there are no keys here: nothing was changed (give the keys, codec= or"
+                f" {KEYS})",
+                execution_id=row.id,
+            )
 
     def redaction(self, more: Redact | None) -> Redaction | None:
         """What an execution hides whose workflow has `redact=more`: a function, or further names. None: nothing."""

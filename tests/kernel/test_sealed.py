@@ -15,7 +15,9 @@ from perdure import (
     EncodeError,
     Encryption,
     Engine,
+    PerdureError,
     Secret,
+    approval,
     emit,
     interrupt,
     publish,
@@ -177,6 +179,19 @@ async def asks_once(word: str) -> str:
     return await said(word) + await interrupt("And?", schema=str)
 
 
+@workflow
+async def approves_once() -> bool:
+    return (await approval("May it?")).approved
+
+
+@workflow
+async def fails_at_once() -> None:
+    await fails()
+
+
+FLOWS = [asks_once, approves_once, fails_at_once]
+
+
 async def left_answered(place: Any, codec: Encryption | None) -> None:
     async with Engine(place, workflows=[asks_once], codec=codec) as engine:
         handle = await engine.start(asks_once.options(execution_id="x"), "a")
@@ -203,6 +218,31 @@ async def test_who_lacks_the_key_leaves_all_as_it_was_for_who_has_it(place: Any,
         handle = engine.get("x")
         await handle.resume()
         assert await handle.result(timeout=30) == "ab"
+
+
+async def test_who_lacks_the_keys_says_nothing_that_others_could_not_read(place: Any) -> None:
+    async with Engine(place, workflows=FLOWS, codec=OLD) as engine:
+        handle = await engine.start(asks_once.options(execution_id="x"), "a")
+        await handle.outcome()
+        [question] = await handle.requests()
+        await (await engine.start(approves_once.options(execution_id="y"))).outcome()
+        [approval] = await engine.get("y").requests()
+        failed = await engine.start(fails_at_once.options(execution_id="z"))
+        with pytest.raises(ValueError, match="wrong"):
+            await failed.result()
+    async with Engine(place, workflows=[], worker=False) as client:
+        for act in (
+            client.answer(question.id, "b"),
+            client.approve(approval.id),
+            client.get("z").retry(),
+        ):
+            with pytest.raises(PerdureError, match="is encrypted, and there are no keys here: nothing was changed"):
+                await act
+    async with Engine(place, workflows=FLOWS, codec=OLD) as engine:
+        await engine.answer(question.id, "b")
+        await engine.approve(approval.id)
+        assert await engine.get("x").result(timeout=30) == "ab"
+        assert await engine.get("y").result(timeout=30) is True
 
 
 async def test_a_damaged_input_blocks_until_it_is_mended_however_often_it_is_resumed(tmp_path: Path) -> None:

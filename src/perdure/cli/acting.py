@@ -85,6 +85,7 @@ async def _signal(
 ) -> int:
     async with engine:
         row = await find_execution(engine, id)
+        engine.protection.check_keys(row)
         await engine.get(row.id).signal(name, value, id=message_id, by=by)
         document: dict[str, object] = {"id": row.id, "name": name, "value": value}
         await tell_delivered(session, engine, row.id, document, f"{name} is sent to {row.id}")
