@@ -45,3 +45,10 @@ class Budget:
             "steps": self.steps,
             "time": None if self.time is None else micros(self.time) / SECOND,
         }
+
+
+def check_budget(given: Any) -> Budget | None:
+    """What `budget=` was given. Raises `TypeError`."""
+    if given is not None and not isinstance(given, Budget):
+        raise TypeError(f"budget= is a Budget(...), not {given!r:.100}")
+    return given

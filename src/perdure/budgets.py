@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 SCHEMA = (
     '{"anyOf":[{"type":"null"},{"type":"object","minProperties":1,"additionalProperties":false,"properties":{'
-    '"cost":{"anyOf":[{"type":"number"},{"type":"string","pattern":"^[0-9]+(\\\\.[0-9]+)?$"}]},'
-    '"tokens":{"type":"integer"},"steps":{"type":"integer"},"time":{"type":"number"}}}]}'
+    '"cost":{"anyOf":[{"type":"number","minimum":0},{"type":"string","pattern":"^[0-9]+(\\\\.[0-9]+)?$"}]},'
+    '"tokens":{"type":"integer","minimum":0},"steps":{"type":"integer","minimum":0},'
+    '"time":{"type":"number","minimum":0}}}]}'
 )
 
 

@@ -77,14 +77,16 @@ def check_version(version: Any) -> int:
 def start_options(given: dict[str, Any], signal: type) -> dict[str, Any]:
     """What `Workflow.options` was given, as it is kept. Raises `ValueError` and `TypeError`."""
     options = dict(given)
+    if "delay" in options and "at" in options:
+        raise ValueError("give delay= or at=, not both")
     if "delay" in options:
-        options["delay"] = micros(options["delay"])
+        options |= {"delay": micros(options["delay"]), "wake_at": None}
     priority = options.get("priority", 0)
     if type(priority) is not int or abs(priority) > 2**31 - 1:
         raise ValueError(f"priority= is a whole number of 32 bits, not {priority!r}")
     check_queue(options.get("queue"))
     if "at" in options:
-        options["wake_at"] = _time(options.pop("at"))
+        options |= {"wake_at": _time(options.pop("at")), "delay": None}
     if "by" in options:
         options["by"] = name_of(options["by"])
     if options.get("signal") is not None and not isinstance(options["signal"], signal):

@@ -525,10 +525,13 @@ class Engine(People):
     ) -> ScheduleView:
         """Start a workflow by the clock: each tick at most once, whichever worker is first.
 
-        `cron`: five fields, as cron has them, in `timezone`. `overlap`: if the last one has not ended, "skip" this
-        tick, "queue" it until then, or "allow" both. `backfill`: after a time without any worker start all missed ticks
-        (else only the latest). The same name again changes it; with the same times it goes on as it was. Raises
-        `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for wrong arguments.
+        `cron`: five fields, as cron has them, in `timezone`. A fixed time in the hour that summer time skips comes
+        right after it, one in the hour that comes twice comes once; an expression whose minutes or hours begin with `*`
+        is an interval: nothing comes in the skipped hour, and all twice in the repeated one. `overlap`: if the last one
+        has not ended, "skip" this tick, "queue" it until then, or "allow" both. `backfill`: after a time without any
+        worker start all missed ticks (else only the latest). The same name again changes it; with the same times it
+        goes on as it was. Raises `ValueError` for what is no expression, zone or name, `EncodeError`, `TypeError` for
+        wrong arguments.
         """
         self._check_open()
         checked(workflow)

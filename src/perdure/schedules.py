@@ -64,8 +64,9 @@ def view(row: Schedule) -> ScheduleView:
 def next_tick(cron: str, timezone: str, after: int) -> int | None:
     """The first time behind `after` (both microseconds) at which the expression comes true; None if it never does.
 
-    As Debian's cron does it: what a change to summer time skips comes right after the gap, and what the change back
-    repeats comes once, unless the expression names every hour. Raises `ValueError` for what is no expression or zone.
+    As Debian's cron does it: of fixed times, what a change to summer time skips comes right after the gap, and what the
+    change back repeats comes once; of intervals (minutes or hours begin with `*`) nothing comes for the gap, and what
+    is repeated comes twice. Raises `ValueError` for what is no expression or zone.
     """
     try:
         zone = ZoneInfo(timezone)

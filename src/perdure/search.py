@@ -40,9 +40,11 @@ class Query:
     order: str = "newest"
 
     def row_query(self) -> RowQuery:
-        """The query as stores know it. Raises `ValueError` for an unknown status or order."""
+        """The query as stores know it. Raises `ValueError` for an unknown status or order, and `TypeError`."""
         if self.order not in ("newest", "oldest"):
             raise ValueError(f"order is 'newest' or 'oldest', not {self.order!r}")
+        if self.version is not None and type(self.version) is not int:
+            raise TypeError(f"a query's version is a whole number, not {self.version!r:.100}")
         statuses = (self.status,) if isinstance(self.status, str) else tuple(self.status)
         return RowQuery(
             status=tuple(Status(status) for status in statuses),

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from perdure.approvals import Approval
 from perdure.arguments import Arguments
 from perdure.asking import check_guard, guarded, tested_arguments
-from perdure.budget import Budget
+from perdure.budget import Budget, check_budget
 from perdure.capturing import check_capture
 from perdure.checking import Named, check_settings, check_version, start_options
 from perdure.clock import SECOND, Duration, micros
@@ -441,7 +441,7 @@ class Workflow(Generic[P, R]):
         """A copy with settings for one execution and the same signature.
 
         `execution_id`: at most 255 bytes; the same id, workflow and input is the same execution.
-        `delay` (seconds or timedelta) or `at` (a datetime): not before then. `priority`: high first.
+        `delay` (seconds or timedelta) or `at` (a datetime), not both: not before then. `priority`: high first.
         `signal`: a message for it, also if it is there already. `budget`: another one than the workflow's.
         `connection`: yours, to the engine's database (of asyncpg, psycopg, SQLAlchemy, sqlite3, aiosqlite, asyncmy,
         aiomysql, pymysql, Django). The start is part of the transaction that is open there: it happens once you have
@@ -449,6 +449,7 @@ class Workflow(Generic[P, R]):
         connection blocks the event loop for as long as one insert takes.
         """
         given = {k: v for k, v in locals().items() if k != "self" and v is not ...}
+        check_budget(given.get("budget"))
         given = start_options(given, Signal)
         copy = type(self)(self.function, replace(self.options_, **given))
         copy._arguments = self._arguments
@@ -514,7 +515,7 @@ def _make_workflow(function: Callable[..., Any], settings: Mapping[str, Any]) ->
         on_change=settings.get("on_change", "strict"),
         queue=check_queue(settings.get("queue")),
         timeout=None if settings.get("timeout") is None else micros(settings["timeout"]),
-        budget=settings.get("budget"),
+        budget=check_budget(settings.get("budget")),
         redact=check_redact(settings.get("redact")),
         rollback_on_failure=settings.get("rollback_on_failure", False),
         capture=check_capture(settings.get("capture")),

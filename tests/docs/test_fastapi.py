@@ -66,6 +66,8 @@ def test_a_client_follows_comes_back_and_misses_nothing(
         assert client.put("/answers/a:interrupt%231", json=True).json() == {"status": "decided"}
         assert [line for line in lines if line.startswith("id")] == []  # it ends with the execution
     assert client.get("/articles/a").json() == {"status": "completed", "questions": []}
+    for wrong in ("-5", str(2**63)):
+        assert client.get("/articles/a/events", headers={"Last-Event-ID": wrong}).status_code == 422
 
     for wrong in ("/articles/b", "/articles/b/events"):
         assert client.get(wrong).status_code == 404

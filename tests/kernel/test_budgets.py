@@ -133,7 +133,11 @@ async def test_attempts_are_held_to_the_budget_too() -> None:
         assert (await handle.usage()).tokens == 500
 
 
-@pytest.mark.parametrize("answer", [{}, {"tokns": 5}, {"cost": "abc"}, {"tokens": 1.5}, 5])
+REFUSED: list[Any] = [{}, {"tokns": 5}, {"cost": "abc"}, {"tokens": 1.5}, 5]
+REFUSED += [{"cost": -1}, {"cost": "-1"}, {"tokens": -1}, {"steps": -1}, {"time": -0.5}]
+
+
+@pytest.mark.parametrize("answer", REFUSED)
 async def test_an_answer_that_raises_nothing_is_refused(answer: Any) -> None:
     async with Engine("memory://", workflows=[thinks]) as engine:
         handle = await engine.start(thinks, 7)

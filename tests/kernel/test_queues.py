@@ -131,6 +131,16 @@ def test_both_changes_of_the_clocks_give_each_nightly_tick_once() -> None:
     assert ticks("30 * * * *", "Europe/Berlin", "2026-10-25T01:45+02:00", 3) == ["25 00:30", "25 01:30", "25 02:30"]
 
 
+def test_where_minutes_or_hours_begin_with_a_star_it_is_an_interval() -> None:
+    spring, autumn = "2026-03-29T00:45+01:00", "2026-10-25T00:45+02:00"
+    assert ticks("0,30 2 * * *", "Europe/Berlin", spring, 2) == ["29 01:00", "30 00:00"]
+    assert ticks("0,30 2 * * *", "Europe/Berlin", autumn, 3) == ["25 00:00", "25 00:30", "26 01:00"]
+    assert ticks("*/30 2 * * *", "Europe/Berlin", spring, 2) == ["30 00:00", "30 00:30"]
+    assert ticks("*/30 2 * * *", "Europe/Berlin", autumn, 4) == ["25 00:00", "25 00:30", "25 01:00", "25 01:30"]
+    assert ticks("30 */2 * * *", "Europe/Berlin", spring, 2) == ["29 02:30", "29 04:30"]
+    assert ticks("30 */2 * * *", "Europe/Berlin", autumn, 3) == ["25 00:30", "25 01:30", "25 03:30"]
+
+
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Australia/Sydney", "America/Santiago"]
 CRONS = ["30 2 * * *", "30 * * * *", "*/20 * * * *", "0 0 * * *", "15 1,2,3 * * *", "45 1 * * 0", "* * 31 12 *"]
 

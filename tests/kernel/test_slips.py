@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ def function() -> int:
     return 1
 
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
 MADE: dict[str, tuple[Callable[[], Any], str]] = {
     "an option": (lambda: step(retries=3)(function), "no option retries=; is retry= meant"),
     "a slip": (lambda: workflow(nam="x")(function), "no option nam=; is name= meant"),
@@ -49,6 +52,9 @@ MADE: dict[str, tuple[Callable[[], Any], str]] = {
     "attributes": (lambda: flow.options(attributes={1: 2}), "attributes= are names"),  # type: ignore[dict-item]
     "a signal": (lambda: flow.options(signal="paid"), "signal= is a Signal"),  # type: ignore[arg-type]
     "a delay": (lambda: flow.options(delay="5s"), "seconds or a timedelta"),  # type: ignore[arg-type]
+    "a delay and a time": (lambda: flow.options(delay=1, at=NOON), "delay= or at=, not both"),
+    "a budget": (lambda: flow.options(budget=5), r"budget= is a Budget"),  # type: ignore[arg-type]
+    "a workflow's budget": (lambda: workflow(budget=5)(function), r"budget= is a Budget"),
     "a codec": (lambda: Engine("memory://", codec="key"), "codec= is an Encryption"),  # type: ignore[arg-type]
     "a url": (lambda: Engine(5), "5 is no URL, Path or Store"),  # type: ignore[arg-type]
 }
@@ -59,6 +65,13 @@ def test_options_are_looked_at_where_they_are_given(made: str) -> None:
     make, words = MADE[made]
     with pytest.raises((TypeError, ValueError, PerdureError), match=words):
         make()
+
+
+def test_of_a_delay_and_a_time_the_last_one_holds() -> None:
+    later = flow.options(delay=1).options(at=NOON).options_
+    assert (later.delay, later.wake_at is None) == (None, False)
+    later = flow.options(at=NOON).options(delay=1).options_
+    assert (later.delay, later.wake_at) == (1_000_000, None)
 
 
 async def test_what_is_asked_of_an_engine_is_looked_at() -> None:
@@ -76,6 +89,8 @@ async def test_what_is_asked_of_an_engine_is_looked_at() -> None:
             await engine.cancel("order-1")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="datetime"):
             await engine.list(Query(since="yesterday"))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="version is a whole number, not '1'"):
+            await engine.list(Query(version="1"))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="at least 1"):
             await engine.list(limit=0)
         with pytest.raises(TypeError, match="no workflow"):
