@@ -21,7 +21,7 @@ from zlib import crc32
 
 import msgspec
 
-from perdure import hinted, registered, tags
+from perdure import hinted, registered, tags, unset
 from perdure.errors import DecodeError, EncodeError, StepFailedError
 from perdure.exceptions import attribute_names, is_exception, revive
 from perdure.shapes import has_hooks
@@ -121,6 +121,8 @@ class Coder:
         elif reach.sets:
             # Sets of strings come in another order in each process, and texts are compared.
             self._encode = _encode_sorted
+        if reach.unset:
+            self._encode = unset.complete(self._encode, self._decode)
 
     def record(self, value: Any, path: str = "value") -> tuple[str, Any]:
         """The value as ASCII JSON text, and the copy that `decode` makes of that text.

@@ -17,17 +17,20 @@ from perdure.errors import PerdureError
 from perdure.secrets import Secret
 from perdure.shapes import has_hooks, secret_types
 from perdure.tags import PATHS
+from perdure.unset import may_be_unset
 
 _HINTED_PATHS = frozenset({Path, PurePath, *PATHS.values()})
 _encode = msgspec.json.Encoder().encode
 
 
 class Reach(NamedTuple):
-    """What a hint leads to: `classes`, `sets` of anything, `custom` classes that msgspec does not know."""
+    """What a hint leads to: `classes`, `sets` of anything, `custom` classes that msgspec does not know, and whether
+    objects may have fields that are `unset`."""
 
     classes: frozenset[type]
     sets: bool
     custom: bool
+    unset: bool
 
 
 def to_plain(value: Any) -> Any:
@@ -75,7 +78,7 @@ def decoder(hint: Any) -> Any:
 def reach(hint: Any) -> Reach:
     """What the hint leads to. Raises `TypeError` for a hint that msgspec cannot read."""
     classes: set[type] = set()
-    sets = custom = False
+    sets = custom = vague = False
     seen: set[int] = set()
     todo: list[Any] = [msgspec.inspect.type_info(hint)]
     keep = list(todo)  # so that no id is given twice
@@ -90,6 +93,7 @@ def reach(hint: Any) -> Reach:
             todo += [getattr(node, name) for name in node.__struct_fields__ if name != "default"]
             sets = sets or isinstance(node, msgspec.inspect.SetType | msgspec.inspect.FrozenSetType)
             cls = getattr(node, "cls", None)
+            cls = get_origin(cls) or cls
             if isinstance(node, msgspec.inspect.CustomType):
                 custom = True
             if isinstance(cls, type) and cls not in classes:
@@ -98,8 +102,8 @@ def reach(hint: Any) -> Reach:
                     below, unknown = _fields_of(cls)
                     todo += below
                     keep += below
-                    sets = sets or unknown
-    return Reach(frozenset(classes), sets, custom)
+                    vague = vague or unknown
+    return Reach(frozenset(classes), sets or vague, custom, vague or any(map(may_be_unset, classes)))
 
 
 def _fields_of(model: Any) -> tuple[list[Any], bool]:

@@ -1,7 +1,10 @@
 """Changed code: left to a build that fits, blocked only where there is none."""
 
 import asyncio
+from dataclasses import make_dataclass
 from typing import Any
+
+import pytest
 
 from perdure import Blocked, Engine, JournalMismatchError, MemoryStore, Query, interrupt, step, workflow
 
@@ -89,3 +92,44 @@ async def test_two_versions_run_side_by_side() -> None:
         for request in await engine.requests():
             await engine.answer(request.id, None)
         assert await asyncio.gather(engine.get(old.id).result(), new.result()) == ["one", "two"]
+
+
+def selling(*fields: Any, **how: Any) -> Any:
+    """The workflow with a Price of an amount and these fields."""
+    price: Any = make_dataclass("Price", [("amount", int), *fields], **how)
+
+    @step(name="check")
+    async def check(p: price) -> price:
+        return p
+
+    @workflow(name="sell")
+    async def sell(p: price) -> list[price]:
+        await interrupt("ready?")
+        checked = await check(p)
+        await interrupt("sold?")
+        return [checked]
+
+    sell.price = price
+    return sell
+
+
+async def go_on(store: MemoryStore, generation: Any, *given: Any) -> Any:
+    """Starts the sale, or answers its question; gives its outcome."""
+    async with Engine(store, workflows=[generation]) as engine:
+        if given:
+            handle = await engine.start(generation.options(execution_id="lamp"), *given)
+        else:
+            handle = engine.get("lamp")
+            await engine.answer((await engine.requests("lamp"))[0].id, None)
+        return await handle.outcome()
+
+
+@pytest.mark.parametrize("how", [{}, {"frozen": True}, {"kw_only": True}, {"slots": True}], ids=str)
+async def test_a_recorded_result_keeps_the_default_that_it_had(how: dict[str, Any]) -> None:
+    store = MemoryStore()
+    first = selling(**how)
+    euros, dollars = (selling(("currency", str, default), **how) for default in ("EUR", "USD"))
+    await go_on(store, first, first.price(amount=5))
+    await go_on(store, euros)
+    outcome = await go_on(store, dollars)
+    assert outcome.value == [dollars.price(amount=5, currency="EUR")]
