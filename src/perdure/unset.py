@@ -31,7 +31,7 @@ def may_be_unset(cls: type) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _parts(cls: type) -> tuple[tuple[str, ...], Callable[[Any], Iterable[Any]]]:
+def _parts(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], Iterable[Any]]]:
     """What `may_be_unset`, and a function that gives what lies in an object."""
     if models.is_model(cls):
         return (), lambda item: [models.to_plain(item)]
@@ -53,7 +53,8 @@ def unset(value: Any) -> Iterator[tuple[Any, str]]:
     todo = [value]
     while todo:
         item = todo.pop()
-        names, inside = _parts(type(item))
+        kind: Any = type(item)
+        names, inside = _parts(kind)
         for name in names:
             if name not in item.__dict__:
                 yield item, name
