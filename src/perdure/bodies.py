@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from perdure import veiling
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
 from perdure.codec import CODEC, encode_error
@@ -24,6 +25,8 @@ from perdure.secrets import allowing_secrets
 
 if TYPE_CHECKING:
     from perdure.executor import Run
+
+_HIDING = ("step", "checkpoint")
 
 FATAL = (KeyboardInterrupt, SystemExit)
 """What a body may raise that says nothing about the step: nothing is recorded, it counts as a crash."""
@@ -199,19 +202,27 @@ def failed(run: Run, call: Call, error: BaseException) -> None:
     if wait is None:
         return give_error(run, call, error)
     call.wake = run.now() + round(wait * SECOND)
-    run.put(call, ATTEMPT, "failed", str(call.wake), encode_error(error))
+    run.put(call, ATTEMPT, "failed", str(call.wake), told(run, call, error, counts=False))
 
 
 def give_error(run: Run, call: Call, error: BaseException) -> None:
     """The step's outcome is an error."""
-    run.put(call, call.spec.kind, "failed", None, encode_error(error))
+    run.put(call, call.spec.kind, "failed", None, told(run, call, error, counts=True))
+
+
+def told(run: Run, call: Call, error: BaseException, *, counts: bool) -> str:
+    """The error of a call as it is recorded. `counts`: it is the outcome."""
+    redaction = run.sequencer.redaction
+    if redaction is None or call.spec.kind not in _HIDING:
+        return encode_error(error)
+    return veiling.told(redaction, error, call.spec.function, call.input, counts=counts)
 
 
 def hide(
     redaction: Redaction, call: Call, kind: str, text: str | None, error: str | None
 ) -> tuple[str | None, str | None]:
     """A step's input and error as they are recorded where something is hidden."""
-    if call.spec.kind not in ("step", "checkpoint"):
+    if call.spec.kind not in _HIDING:
         return text, error
     text = None if text is None else redaction.text(text)
     return text, None if error is None else redaction.error(error, counts=kind != ATTEMPT)

@@ -14,7 +14,7 @@ import marshal
 import re
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final, Union, get_args, get_origin
 from zlib import crc32
@@ -24,6 +24,7 @@ import msgspec
 from perdure import hinted, registered, tags, unset
 from perdure.errors import DecodeError, EncodeError, StepFailedError
 from perdure.exceptions import attribute_names, is_exception, revive
+from perdure.redaction import veiled
 from perdure.shapes import has_hooks
 
 MARK = tags.MARK
@@ -270,22 +271,39 @@ def checksum(*texts: str | None) -> int:
 _ANY_CODER = Coder(ANY)
 
 
-def encode_error(exc: BaseException) -> str:
+def encode_error(exc: BaseException, hidden: Collection[str] = (), *, counts: bool = False) -> str:
     """The error as ASCII JSON text: type, message, args, attributes, traceback (its last 16 KiB), cause.
 
     Never raises, whatever the error's own methods do; args that cannot be recorded become their `repr`,
-    such attributes are left out.
+    such attributes are left out. Texts that are `hidden` are `***` wherever they stand in it; in one that `counts`
+    (an outcome) only in the traceback.
     """
     try:
         tree = _error_tree(exc)
-        tree["traceback"] = _traceback(exc)
+        tree["traceback"] = _traceback(exc, hidden)
         cause = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
         if cause is not None:
             tree["cause"] = {"type": tags.type_name(type(cause)), "message": _message(cause)}
-        return tags.dump(tree)
+        return tags.dump(_veiled(tree, hidden) if hidden and not counts else tree)
     except BaseException:
         # The error's methods may raise anything at all, and losing the outcome would be worse than its details.
-        return tags.dump({"type": _safe_name(type(exc)), "message": _message(exc), "args": [], "traceback": ""})
+        message = _message(exc)
+        if hidden and not counts:
+            message = veiled(message, hidden)
+        return tags.dump({"type": _safe_name(type(exc)), "message": message, "args": [], "traceback": ""})
+
+
+def _veiled(tree: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """The tree of an error without these texts. What its parts and its type are called stays."""
+    shown: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name == "errors":
+            shown[name] = [_veiled(error, hidden) for error in value]
+        elif name == "cause":
+            shown[name] = _veiled(value, hidden)
+        else:
+            shown[name] = value if name == "type" else veiled(value, hidden)
+    return shown
 
 
 def decode_error(text: str) -> BaseException:
@@ -350,11 +368,13 @@ def _safe_name(cls: type) -> str:
     return type.__getattribute__(cls, "__name__")  # type: ignore[no-any-return]
 
 
-def _traceback(exc: BaseException) -> str:
+def _traceback(exc: BaseException, hidden: Collection[str]) -> str:
     try:
         text = "".join(traceback.format_exception(exc))
     except Exception:
         text = "".join(traceback.format_tb(exc.__traceback__))
+    if hidden:  # before it is cut, perhaps amidst one of them
+        text = veiled(text, hidden)
     if len(quote(text)) > TRACEBACK_LIMIT:
         tail = text[-TRACEBACK_LIMIT + 2 :]
         # One character takes at most twelve as an escape.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perdure import bodies, errands, rolling
+from perdure import bodies, errands, rolling, veiling
 from perdure.capturing import picture
 from perdure.codec import checksum, encode_error
 from perdure.errors import CrashLoopError, ExecutionCancelledError, JournalMismatchError, PerdureError, TooLargeError
@@ -74,9 +74,10 @@ def fail(run: Run, error: BaseException) -> None:
     if isinstance(error, bodies.FATAL):
         return run.worker.give_up(run, error)
     picture(run, "failure", error=error)
-    text = encode_error(error)
-    if run.sequencer.redaction is not None:
-        text = run.sequencer.redaction.error(text, counts=True)
+    redaction = run.sequencer.redaction
+    text = veiling.told(redaction, error, run.workflow.function, run.execution.input, counts=True)
+    if redaction is not None:
+        text = redaction.error(text, counts=True)
 
     if run.workflow.options_.rollback_on_failure:
         return roll_back(run, Order(id=f"failure@{run.generation}", cause="failure", reason=str(error)[:1000]), text)

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from perdure.bodies import FATAL, filled, in_thread
+from perdure.bodies import FATAL, filled, in_thread, told
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
-from perdure.codec import decode_error, encode_error
+from perdure.codec import decode_error
 from perdure.errors import ConcurrentCallError, EncodeError, PerdureError, TooLargeError
 from perdure.journal import ATTEMPT, INTENT
 from perdure.packing import same
@@ -113,7 +113,7 @@ async def _go(run: Run, body: Call, call: Call) -> Any:
             wait = None
             if not isinstance(error, EncodeError):
                 wait = delay(options.retry, call.attempt, error, run.worker.clock.jitter())
-            failure = encode_error(error)
+            failure = told(run, call, error, counts=wait is None)
             if wait is None:
                 run.inner[call.key] = await run.put_inner(call, call.spec.kind, "failed", None, failure)
                 raise decode_error(failure) from None

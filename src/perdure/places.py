@@ -52,6 +52,11 @@ def is_users(path: str) -> bool:
     return not path.startswith((_OWN, _ASYNCIO)) and path != _CONTEXTLIB
 
 
+def is_standard(path: str) -> bool:
+    """Is this a file of Python's own library, or installed beside it?"""
+    return path.startswith(_STANDARD)
+
+
 def _locate(task: WorkflowTask) -> tuple[str, str | None]:
     """(file:line of the innermost frame of the user's, key of the durable call it awaits)."""
     place, key = "an unknown place", None
@@ -78,7 +83,7 @@ def frames_in_thread(baton: Any) -> list[Any]:
     frame: Any = sys._current_frames().get(baton.thread.ident) if baton is not None else None
     found = []
     while frame is not None:
-        if is_users(frame.f_code.co_filename) and not frame.f_code.co_filename.startswith(_STANDARD):
+        if is_users(frame.f_code.co_filename) and not is_standard(frame.f_code.co_filename):
             found.append(frame)
         frame = frame.f_back
     return found[::-1]

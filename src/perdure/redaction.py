@@ -31,6 +31,9 @@ DEFAULT_NAMES = frozenset(
         *("token", "key", "apikey", "auth", "authorization", "oauth"),
     }
 )
+LEAST = 6
+"""Characters of a secret from which on it is looked for elsewhere: shorter ones stand everywhere."""
+
 # Shorter names end too many other words: "key" ends "monkey".
 _ENDS_WORDS = 5
 _DEEPEST = 200
@@ -108,6 +111,60 @@ def _names(word: str, wanted: str) -> bool:
     return word in forms or (len(wanted) >= _ENDS_WORDS and word.endswith(forms))
 
 
+# The texts of what was hidden, elsewhere -------------------------------------------------------------------
+
+
+def differing(before: Any, after: Any) -> set[str]:
+    """The texts of a JSON-like tree in whose place something else is shown."""
+    found: set[str] = set()
+    _differing(before, after, found)
+    return found
+
+
+def _differing(before: Any, after: Any, found: set[str]) -> None:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name, value in before.items():
+            if name not in after:
+                _texts(value, found)
+            elif name != "$":
+                _differing(value, after[name], found)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
+            _differing(one, other, found)
+    elif before != after:
+        _texts(before, found)
+
+
+def _texts(tree: Any, found: set[str]) -> None:
+    if isinstance(tree, str):
+        if len(tree) >= LEAST:
+            found.add(tree)
+    elif isinstance(tree, list):
+        for item in tree:
+            _texts(item, found)
+    elif isinstance(tree, dict):
+        for name, value in tree.items():
+            if name not in ("$", "$type") and not (name == "t" and "$" in tree):  # what type it is of
+                _texts(value, found)
+
+
+def veiled(tree: Any, hidden: Iterable[str]) -> Any:
+    """A JSON-like tree, names of members and all, without these texts, wherever they stand."""
+    return _veiled(tree, sorted(hidden, key=len, reverse=True))
+
+
+def _veiled(tree: Any, hidden: Sequence[str]) -> Any:
+    if isinstance(tree, str):
+        for text in hidden:
+            tree = tree.replace(text, HIDDEN)
+        return tree
+    if isinstance(tree, list):
+        return [_veiled(item, hidden) for item in tree]
+    if isinstance(tree, dict):
+        return {_veiled(name, hidden): _veiled(value, hidden) for name, value in tree.items()}
+    return tree
+
+
 # What is recorded only to be looked at ----------------------------------------------------------------------
 
 
@@ -131,11 +188,23 @@ class Redaction:
     def text(self, text: str) -> str:
         """A recorded JSON text without its secrets; the same one for the same input, so that replay may compare."""
         try:
-            tree = json.loads(text)
+            tree, shown = self._both(text)
         except (ValueError, RecursionError):
             return json.dumps(HIDDEN)
-        shown = redact(tree, self._names, self._ask if self._functions else None)
         return text if shown == tree else json.dumps(shown, separators=(",", ":"))
+
+    def concealed(self, text: str) -> set[str]:
+        """The texts, of six characters and more, that `text` hides in a recorded JSON text."""
+        try:
+            return differing(*self._both(text))
+        except (ValueError, RecursionError):
+            return set()
+
+    def _both(self, text: str) -> tuple[Any, Any]:
+        tree = json.loads(text)
+        if not self._functions:
+            return tree, redact(tree, self._names)
+        return tree, redact(json.loads(text), self._names, self._ask)  # they may change what they are given
 
     def words(self, text: str) -> str:
         """Prose without what follows a secret's name: `password=***`, `token: ***`."""
@@ -156,9 +225,14 @@ class Redaction:
         """Is what has this name hidden, whatever it is?"""
         return _is_secret(name, self._names)
 
+    @property
+    def asks(self) -> bool:
+        """Are there functions that say what is shown?"""
+        return bool(self._functions)
+
     def asked(self, name: str, value: Any) -> Any:
         """What the functions show of a member (JSON)."""
-        return self._ask(name, value) if self._functions else value
+        return self._ask(name, value)
 
     def _worded(self, tree: Any) -> Any:
         if isinstance(tree, str):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perdure import bodies
+from perdure import bodies, veiling
 from perdure.clock import SECOND
 from perdure.codec import CODEC, checksum, decode_error, encode_error
 from perdure.deliveries import Rewind
@@ -264,7 +264,8 @@ class _Rollback:
                 if wait is None:
                     return await self._fail(task, error, call.started_at, tried)
                 until = run.now() + round(wait * SECOND)
-                await self._record(task.key, ATTEMPT, "failed", str(until), _text(error), attempt=tried)
+                failure = self._told(error, counts=False)
+                await self._record(task.key, ATTEMPT, "failed", str(until), failure, attempt=tried)
                 if self.leaving:
                     raise Stop(run.now()) from None
                 await self._sleep_until(until)
@@ -411,12 +412,20 @@ class _Rollback:
         unknown = isinstance(error, UnknownOutcomeError)
         logger.warning("%s: %s failed: %s: %s", self.run.id, task.key, type(error).__name__, error)
         await self._outcome(
-            task, "failed", None, self._hidden(_text(error)), attempt, started, status="unknown" if unknown else None
+            task,
+            "failed",
+            None,
+            self._told(error, counts=True),
+            attempt,
+            started,
+            status="unknown" if unknown else None,
         )
 
-    def _hidden(self, error: str) -> str:
+    def _told(self, error: BaseException, *, counts: bool) -> str:
+        """The error of an undo as it is recorded."""
         redaction = self.run.sequencer.redaction
-        return error if redaction is None else redaction.error(error, counts=True)
+        text = veiling.told(redaction, error, None, None, counts=counts)
+        return text if redaction is None else redaction.error(text, counts=counts)
 
     # The end ------------------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from perdure import bodies
 from perdure.checking import VALUE_LIMIT
 from perdure.clock import SECOND
-from perdure.codec import encode_error
 from perdure.errors import CommitUnknownError, PerdureError, StoreUnavailableError, TooLargeError
 from perdure.gathering import Work
 from perdure.journal import ATTEMPT
@@ -179,7 +178,7 @@ class _Attempt:
         if isinstance(error, StoreUnavailableError) and call.attempt < TRIES:
             run.forgiven[call.key] = run.forgiven.get(call.key, 0) + 1
             call.wake = run.now() + AGAIN
-            run.put(call, ATTEMPT, "failed", str(call.wake), encode_error(error))
+            run.put(call, ATTEMPT, "failed", str(call.wake), bodies.told(run, call, error, counts=False))
         else:
             bodies.failed(run, call, error)
         work.items.append(committer.items.pop())

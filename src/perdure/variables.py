@@ -9,6 +9,8 @@ wherever else in the same picture the text of one that was hidden stands.
 from __future__ import annotations
 
 import collections
+import contextlib
+import copy
 import datetime as _datetime
 import decimal
 import enum
@@ -22,7 +24,7 @@ from typing import Any
 import msgspec
 
 from perdure.packing import digest
-from perdure.redaction import HIDDEN, Redaction
+from perdure.redaction import HIDDEN, LEAST, Redaction, differing, veiled
 from perdure.secrets import Secret
 
 VALUE = 1024
@@ -42,9 +44,6 @@ MORE = "..."
 
 SECRETS = frozenset({"SecretStr", "SecretBytes", "Secret", "_SecretBase", "_SecretField"})
 """Classes of pydantic's."""
-
-LEAST = 6
-"""Characters of a secret from which on it is looked for elsewhere: shorter ones stand everywhere."""
 
 _mro: Callable[[Any], Any] = type.__dict__["__mro__"].__get__
 _members_of: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
@@ -66,7 +65,7 @@ class Shown:
         self._values = values
         self._total = EXECUTION
         self.left = 0
-        self._hidden: set[str] = set()
+        self.hidden: set[str] = set()
 
     def variables(self, items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         """The variables of one branch. Never raises."""
@@ -86,18 +85,14 @@ class Shown:
 
     def veiled(self, tree: Any) -> Any:
         """The same without the texts of secrets that were hidden."""
-        return self._veiled(tree, sorted(self._hidden, key=len, reverse=True)) if self._hidden else tree
+        return veiled(tree, self.hidden) if self.hidden else tree
 
-    def _veiled(self, tree: Any, hidden: list[str]) -> Any:
-        if isinstance(tree, str):
-            for secret in hidden:
-                tree = tree.replace(secret, HIDDEN)
-            return tree
-        if isinstance(tree, list):
-            return [self._veiled(item, hidden) for item in tree]
-        if isinstance(tree, dict):
-            return {self._veiled(name, hidden): self._veiled(value, hidden) for name, value in tree.items()}
-        return tree
+    def look(self, items: Iterable[tuple[str, Any]]) -> None:
+        """Only find, in each variable by itself, what is hidden. Never raises."""
+        for name, value in items:
+            self.left = BRANCH
+            with contextlib.suppress(Exception):
+                self._member(name, value, 0)
 
     # One value ----------------------------------------------------------------------------------------
 
@@ -105,12 +100,22 @@ class Shown:
         if self._redaction.hides(name) and not (name.lower().endswith("tokens") and type(value) in (int, float)):
             self._hide(value)
             return HIDDEN
-        return self._redaction.asked(name, self._value(value, depth))
+        before = self._value(value, depth)
+        if not self._redaction.asks:
+            return before
+        kept = copy.deepcopy(before)  # they may change what they are given
+        after = self._redaction.asked(name, before)
+        if after != kept:
+            if type(value) is str:
+                self._hide(value)
+            else:
+                self.hidden |= differing(kept, after)
+        return after
 
     def _hide(self, value: Any, depth: int = 0) -> None:
         kind = type(value)
         if kind is str and len(value) >= LEAST:
-            self._hidden.add(value)
+            self.hidden.add(value)
         elif kind in (list, tuple, set, dict) and depth < DEPTH:
             for item in list(value.values() if kind is dict else value)[:ITEMS]:
                 self._hide(item, depth + 1)
