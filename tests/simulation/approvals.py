@@ -193,7 +193,7 @@ class Approvals(Simulation):
                 await asyncio.gather(self._say(id, name, rng.choice(words)), self._say(id, other, rng.choice(words)))
             case "late" if request.expires_at is not None:
                 ahead = request.expires_at.timestamp() - self.clock.now() / SECOND
-                await asyncio.sleep(max(0.0, ahead + rng.uniform(-0.02, 0.02)))
+                await asyncio.sleep(max(0.0, ahead + rng.uniform(-0.008, 0.002)))
                 await self._say(id, name, rng.choice(words))
             case "wrong":
                 await self._wrong(id, name, rng.choice([{}, {"other": "approve"}, {action.id: Edit({"n": "many"})}]))

@@ -123,7 +123,7 @@ def test_a_request_read_before_its_events_is_convicted(monkeypatch: pytest.Monke
                 return receipt
 
     monkeypatch.setattr(auditing, "take_part", take_part)
-    assert any("and may not" in line for seed in (19, 57, *range(80)) for line in run(seed))
+    assert any("and may not" in line for seed in (232, *range(80)) for line in run(seed))
 
 
 def test_an_edit_that_does_not_run_is_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
