@@ -32,9 +32,18 @@ from perdure.records import ENDED, AuditEvent, Dossier, Entry, Execution, Reques
 from perdure.rollback import order_of
 from perdure.sealing import PREFIX
 from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
+from perdure.wholeness import (
+    INTERRUPT,
+    PARENT,
+    WAITS,
+    json_object,
+    of_cancelling,
+    of_journal,
+    of_questions,
+    of_rollbacks,
+    of_undos,
+)
 
-INTERRUPT = "interrupt"
-WAITS = (INTERRUPT, APPROVAL)
 SETTLED = frozenset({APPROVAL, "undo", "unknown", "pivot"})
 """Kinds of requests whose every decision has an event."""
 
@@ -44,9 +53,6 @@ VOTED = frozenset({APPROVED, REJECTED, EDITED, IN_PART})
 
 CLI, UNKNOWN = "cli", "unknown"
 """How somebody is known who is not verified: the command line was told a name, or nothing says how it came here."""
-
-PARENT = "parent"
-"""Who does to a child what is done to its parent."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,7 +142,7 @@ def _via(who: str | None, events: Iterable[AuditEvent]) -> str | None:
 
 def _asked_by(who: str | None, order: str | None, events: Sequence[AuditEvent]) -> str | None:
     """How it is known who asked for a rollback."""
-    return _via(who, (event for event in events if order and _object(event.details).get("order") == order))
+    return _via(who, (event for event in events if order and json_object(event.details).get("order") == order))
 
 
 def _of_entry(entry: Entry, events: Sequence[AuditEvent]) -> Iterator[Moment]:
@@ -152,7 +158,7 @@ def _of_entry(entry: Entry, events: Sequence[AuditEvent]) -> Iterator[Moment]:
     elif entry.kind == UNDO:
         yield Moment(entry.completed_at, f"undo {entry.status}", key=entry.key, where=where)
     elif entry.kind == CUT:
-        said = _object(entry.output)
+        said = json_object(entry.output)
         what = {"rollback": "rolled back", "retry": "retried", "restart": "restarted"}.get(
             said.get("reason", ""), "cut"
         )
@@ -161,16 +167,8 @@ def _of_entry(entry: Entry, events: Sequence[AuditEvent]) -> Iterator[Moment]:
         yield Moment(entry.completed_at, what, by, via, key=entry.key, words=words, where=where)
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _digest(entry: Entry) -> str | None:
-    return _object(entry.output).get("digest") if entry.kind == APPROVAL else None
+    return json_object(entry.output).get("digest") if entry.kind == APPROVAL else None
 
 
 # Does it fit together? ------------------------------------------------------------------------------------
@@ -181,7 +179,8 @@ def faults(
 ) -> list[str]:
     """What does not fit together, in words; nothing if all does.
 
-    `opened`: the store has decrypted it, so that checksums, which are of what is recorded, cannot be compared.
+    `opened`: the store has decrypted it, so that the checksums of answers, which are of what is recorded, cannot be
+    compared.
     """
     found = []
     broken = break_in(dossier.events, row.id)
@@ -195,6 +194,11 @@ def faults(
         found += () if opened else _faults_of_answer(request)
     for entry in used if readable else ():
         found += _faults_of_use(entry, requests)
+    found += of_journal(row, entries, dossier.actions)
+    found += of_rollbacks(row, entries, dossier.events, readable)
+    found += of_undos(entries, dossier.actions, requests, dossier.events)
+    found += of_cancelling(row, dossier.events)
+    found += of_questions(row, requests, entries, dossier.events, inherited)
     for entry in entries if readable else ():
         if entry.kind == INTERRUPT and entry.status == "completed" and entry.seq > inherited:
             found += _faults_of_reading(entry, requests)
@@ -244,12 +248,12 @@ def _faults_of(request: Request, dossier: Dossier, used: Sequence[Entry], readab
         return  # encrypted, and there are no keys here
     if asked != request.digest:
         yield f"{request.id} was changed after it was asked: its digest does not fit"
-    answered = _object(request.answer).get("digest")
+    answered = json_object(request.answer).get("digest")
     if request.answer is not None and answered != request.digest:
         yield f"the answer of {request.id} was not given to what it asks"
     votes = votes_of([row for row in dossier.decisions if row.request_id == request.id], actions)
     yield from _faults_of_votes(request, votes, events)
-    seals = [told for event in events if (told := _object(event.details).get("answer")) is not None]
+    seals = [told for event in events if (told := json_object(event.details).get("answer")) is not None]
     if request.answer is not None and seals and seals[-1] != seal(request.answer):
         yield f"the answer of {request.id} is not the one that the chain tells of"
     led = is_ruled(request) or _leads(request, actions, votes)
@@ -285,15 +289,15 @@ def _leads(request: Request, actions: Sequence[Asked], votes: Sequence[Vote]) ->
         state = state_of(policy_of(request), actions, votes)
         if state.verdict is None:
             return False
-        told = _object(decision_text(request, actions, state, 0))
+        told = json_object(decision_text(request, actions, state, 0))
     except PerdureError:
         return False
-    return _meant(told) == _meant(_object(request.answer))
+    return _meant(told) == _meant(json_object(request.answer))
 
 
 def _meant(decision: dict[str, Any]) -> tuple[Any, ...]:
     """What a decision's text permits, without the words that were said with it."""
     actions = decision.get("actions")
-    permitted = _object(json.dumps(actions))
+    permitted = json_object(json.dumps(actions))
     permitted = {id: said.get("arguments") if isinstance(said, dict) else said for id, said in permitted.items()}
     return decision.get("approved"), decision.get("by"), permitted

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from perdure import MemoryStore, rolling
+from perdure.records import Query
+from perdure.timeline import faults
 from tests.crash import ledger
 from tests.crash.host import Job
 from tests.crash.mortal import live, rows_of
@@ -36,7 +38,19 @@ async def trial(folder: Path, job: Job, kill: str, check: Check) -> tuple[int, i
             results, _ = await live(store, job)
             assert results is not None
     [id] = job.executions
-    return kills, writes, [f"{kill}: {line}" for line in check(id, book, await rows_of(store), kills)]
+    found = [*check(id, book, await rows_of(store), kills), *await audited(store)]
+    return kills, writes, [f"{kill}: {line}" for line in found]
+
+
+async def audited(store: MemoryStore) -> list[str]:
+    """What an audit of each of its executions finds."""
+    found = []
+    for row in (await store.list(Query(), 1000, None)).items:
+        requests = await store.requests(execution_ids=[row.id], status=None)
+        dossier = (await store.dossiers([row.id]))[row.id]
+        wrong = faults(row, requests, dossier, await store.history(row.id))
+        found += [f"audit of {row.id}: {fault}" for fault in wrong]
+    return found
 
 
 async def everywhere(folder: Path, job: Job, check: Check) -> list[str]:

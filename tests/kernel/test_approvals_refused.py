@@ -204,7 +204,7 @@ async def test_where_it_is_not_known_who_asked_only_people_with_names_decide_and
         told = timeline(row, rows, (await store.dossiers(["k"]))["k"], await store.history("k"))
         [warned] = [moment.words for moment in told if moment.what == "not excluded"]
         assert warned is not None
-        assert "who started it is not known" in warned
+        assert "nobody was named who started it" in warned
         await engine.approve(request.id, by="bob")
         assert await handle.result(timeout=30) == "True by bob"
 
