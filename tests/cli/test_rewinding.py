@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -176,3 +178,20 @@ def test_what_is_cancelled_is_undone_where_that_is_wanted(shell: Shell) -> None:
         assert sorted(many["rolled back"]) == ["u", "v"]
         assert shell("cancel", "t", "--rollback").code == 1
     assert {row["status"] for row in shell("list", "--json").json["items"]} == {"rolled_back"}
+
+
+def test_an_audit_of_what_was_undone_finds_what_does_not_fit_together(shell: Shell) -> None:
+    (shell.folder / "trips.py").write_text(TRIP)
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    shell("rollback", "t", "--by", "ana")
+    shell("run", "trips:trip", '"hat"', "--id", "t")
+    told = shell("audit", "t", "--json")
+    assert (told.code, told.json["faults"]) == (0, [])
+    with closing(sqlite3.connect(shell.folder / "perdure.db")) as database, database:
+        database.execute("delete from audit_events")
+        database.execute("update rollback_actions set status = 'failed' where key = 'take#2'")
+        database.execute("delete from step_executions where seq = 3")
+    told = shell("audit", "t")
+    assert told.code == 1
+    for words in ("entry 3 is missing", "ana asked for this rollback, and no event", "the undo of take#2 in"):
+        assert words in told.err
