@@ -12,7 +12,7 @@ from perdure import auditing
 from perdure.answering import how_decided
 from perdure.clock import Clock
 from perdure.codec import CODEC, checksum
-from perdure.deliveries import Decide, Rewind
+from perdure.deliveries import Decide, Rewind, is_bound_back
 from perdure.errors import AlreadyDecidedError, AlreadyRollingBackError, InvalidAnswerError, NotFoundError, PerdureError
 from perdure.outcome import User
 from perdure.records import Dossier, Execution, Request, Status, Verdict
@@ -88,31 +88,20 @@ async def roll_back(
 ) -> None:
     """Have it rolled back; returns once that is done, as far as it could be. A worker must be there to do it.
 
-    Without `wait` it returns once it is asked for. That it was asked for is noted then, and that it is done by its
-    journal, once it is.
+    Without `wait` it returns once it is asked for. That somebody asks is noted first, so that whatever is rolled back
+    has its asker in the audit; and that it is done by its journal, once it is.
     """
     text = order.text()
     tries = 0
-    again = noted = False
+    again = False
+    found = (await store.get([row.id])).get(row.id)
+    _check(row.id, Verdict.GONE if found is None else _verdict(found))
+    said = {"to": order.name, "force": order.force, "order": order.id}
+    name, via = (who.id, who.via) if who is not None else (None, None)
+    await auditing.note(store, clock, row.id, ASKED, actor=name, via=via, comment=order.reason, details=said)
     while True:
         receipt = await store.deliver(Rewind(row.id, text, order.by, order.reason), clock.now())
-        if receipt.verdict == Verdict.GONE:
-            raise NotFoundError(f"there is no execution {row.id}", execution_id=row.id)
-        if receipt.verdict == Verdict.ENDED:
-            raise PerdureError(f"{row.id} is rolled back: nothing is left to undo", execution_id=row.id)
-        if receipt.verdict == Verdict.REPEAT:
-            raise AlreadyRollingBackError(f"{row.id} is being rolled back already, or is to be", execution_id=row.id)
-        if receipt.verdict == Verdict.OWNED:
-            raise AlreadyRollingBackError(
-                f"{row.id} is being rolled back already, and waits for a person: settle the undos that failed with"
-                " `resolve` (done, or retry), then it goes on to its end",
-                execution_id=row.id,
-            )
-        if not noted:
-            noted = True
-            said = {"to": order.name, "force": order.force, "order": order.id}
-            name, via = (who.id, who.via) if who is not None else (None, None)
-            await auditing.note(store, clock, row.id, ASKED, actor=name, via=via, comment=order.reason, details=said)
+        _check(row.id, receipt.verdict)
         while wait:
             now = (await store.get([row.id])).get(row.id)
             if now is None:
@@ -137,6 +126,29 @@ async def roll_back(
             tries += 1
         if not wait:
             return
+
+
+def _verdict(row: Execution) -> Verdict:
+    """What a store would say to somebody who asks for another rollback."""
+    if is_bound_back(row.status, row.wish, row.generation):
+        return Verdict.REPEAT
+    return {Status.ROLLED_BACK: Verdict.ENDED, Status.ROLLBACK_FAILED: Verdict.OWNED}.get(row.status, Verdict.OK)
+
+
+def _check(id: str, verdict: Verdict) -> None:
+    """Raises the error of who asks for a rollback and is refused."""
+    if verdict == Verdict.GONE:
+        raise NotFoundError(f"there is no execution {id}", execution_id=id)
+    if verdict == Verdict.ENDED:
+        raise PerdureError(f"{id} is rolled back: nothing is left to undo", execution_id=id)
+    if verdict == Verdict.REPEAT:
+        raise AlreadyRollingBackError(f"{id} is being rolled back already, or is to be", execution_id=id)
+    if verdict == Verdict.OWNED:
+        raise AlreadyRollingBackError(
+            f"{id} is being rolled back already, and waits for a person: settle the undos that failed with `resolve`"
+            " (done, or retry), then it goes on to its end",
+            execution_id=id,
+        )
 
 
 # Settling ---------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _of_order(row: Execution, entry: Entry, order: Order | None, events: Sequenc
     if not asked:
         yield (
             f"entry {entry.seq} ({entry.key}): {order.by or 'somebody'} asked for this rollback, and no event says so:"
-            " the end of the chain is missing, or whoever asked was cut off before it was noted"
+            " the end of the chain is missing"
         )
     elif order.by not in {event.actor for event in asked}:
         yield (

@@ -79,7 +79,7 @@ def test_a_cancel_while_it_is_rolled_back_tells_what_became_of_it(shell: Shell, 
         while shell("show", "t", "--json").json["status"] != "rolling_back":
             pass
         with shell.running("cancel", "t") as child:
-            assert "It is being rolled back" in read_until(child.stderr, "...")
+            assert "It goes back, or is to" in read_until(child.stderr, "...")
             (shell.folder / "go").touch()
             out, err = child.communicate(timeout=60)
     if name == "hat":
