@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from perdure.codec import checksum
@@ -46,7 +46,7 @@ def broken(lines: Sequence[Line], rows: Rows) -> list[str]:
         *_requests(rows),
         *_messages(rows),
         *_children(rows),
-        *_ends(lines, rows),
+        *ends(lines, rows),
         *(f"of what has ended, {row} are not counted" for row in rows.miscounted),
     ]
 
@@ -259,7 +259,7 @@ def _children(rows: Rows) -> Iterator[str]:
             yield f"I1: {row['id']} gave {row['output']}, its parent got {outcome['output']}"
 
 
-def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
+def ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
     for row in rows.executions:
         if row["status"] not in ENDED and row["parent_id"] is None:
             yield f"I16: {row['id']} is {row['status']}: {row['reason']}"
@@ -269,21 +269,43 @@ def _ends(lines: Sequence[Line], rows: Rows) -> Iterator[str]:
             yield f"I35: the row of {row['id']} does not fit its checksum"
     ended: set[str] = set()
     cancelled: set[str] = set()
-    fences = {row["id"]: row["fence"] for row in rows.executions}
+    stopped = _Stopped(rows)
     for line in lines:
+        late = line.what in (ENTER, HEARD) and line.execution in ended
+        excused = late and stopped.excuses(line)
+        if not late:
+            stopped.goes_on(line.pid)
         if line.what == ACK and line.key == "result":
             ended.add(line.execution)
         elif line.what == ACK and line.key == "cancel":
             cancelled.add(line.execution)
-        elif line.what in (ENTER, HEARD) and line.execution in ended and not _was_entering(line, fences):
+        elif late and not excused:
             yield f"I26: {line.execution} has ended, and then: {line}"
         elif line.what == ENTER and any(f"{line.execution}/".startswith(f"{id}/") for id in cancelled):
             yield f"I27: cancelled, and then: {line}"
 
 
-def _was_entering(line: Line, fences: Mapping[str, int]) -> bool:
-    """A worker may be stopped between entering a body and the ledger's line of it, and go on once it is overtaken.
+class _Stopped:
+    """A worker may be stopped between what it begins and the ledger's line of it, and go on once it is overtaken.
 
-    Nothing of it is recorded (I10). But whatever is handed over to it after that is a broken promise.
+    That is so of a body that it enters, and of one outcome that it has recorded itself and hands over: the next one
+    finds out. So two such outcomes of a process with nothing between them are a broken promise. Nothing of it all is
+    recorded (I10).
     """
-    return line.what == ENTER and line.fence < fences.get(line.execution, 0)
+
+    def __init__(self, rows: Rows) -> None:
+        self._fences = {row["id"]: row["fence"] for row in rows.executions}
+        self._recorded = {(e["execution_id"], e["key"], e["fence"]) for e in rows.entries}
+        self._handed: set[int] = set()  # processes whose last line was an outcome handed over too late
+
+    def excuses(self, line: Line) -> bool:
+        if line.fence >= self._fences.get(line.execution, 0):
+            return False
+        if line.what == ENTER:
+            return True
+        first = line.pid not in self._handed
+        self._handed.add(line.pid)
+        return first and (line.execution, line.key, line.fence) in self._recorded
+
+    def goes_on(self, pid: int) -> None:
+        self._handed.discard(pid)
