@@ -23,6 +23,9 @@ TRIES = 100
 CANCEL_ASKED = "cancel asked"
 """The event of who wants an execution cancelled."""
 
+ROLLBACK_ASKED = "rollback asked"
+"""The event of who wants an execution rolled back."""
+
 Part = Callable[[Request, Dossier], Decide]
 """What somebody does with a request as it stands; raises what the caller is to hear."""
 

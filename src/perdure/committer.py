@@ -304,7 +304,11 @@ class Committer:
     def _landed(self, work: Work, verdicts: Verdicts) -> None:
         self.flight = None
         self._tell(work, verdicts)
-        if self.held:  # behind the rest of it
+        self._go_on_after()
+
+    def _go_on_after(self) -> None:
+        """Go on, behind what is held back: until then a batch counts as under way."""
+        if self.held:
             self.held.append(self._go_on)
         else:
             self._go_on()
@@ -535,7 +539,7 @@ class Committer:
                 self.answered(part, result)
             else:
                 self._when_sure(functools.partial(self._expel, part, result))
-        return self._when_sure(self._go_on)
+        return self._go_on_after()
 
     def _expel(self, work: Work, error: BaseException) -> None:
         """One execution's part of a batch is refused: it alone hears of it."""

@@ -16,7 +16,11 @@ from perdure.records import (
     Request,
     Status,
     Verdict,
+    is_legal,
 )
+
+PARENT = "parent"
+"""By whom a child is cancelled or rolled back along with its parent."""
 
 MOST_WAITING = 10_000
 """Messages of one execution that may wait to be received."""
@@ -202,6 +206,17 @@ def is_bound_back(status: Status, wish: str | None, generation: int) -> bool:
     """
     is_run = status in (Status.PENDING, Status.RUNNING, Status.WAITING, Status.ROLLING_BACK)
     return is_run and goes_back(status, wish, generation)
+
+
+def rewinds(delivery: Rewind, status: Status, wish: str | None, generation: int) -> Verdict:
+    """What becomes of a `Rewind` where an execution stands so, in every store."""
+    if status is Status.ROLLING_BACK or (wish != delivery.wish and is_bound_back(status, wish, generation)):
+        return Verdict.REPEAT
+    if status is Status.ROLLBACK_FAILED:
+        return Verdict.OWNED
+    if status is not Status.RUNNING and not is_legal(status, Status.ROLLING_BACK):
+        return Verdict.ENDED
+    return Verdict.OK
 
 
 def takes_answers(kind: str, status: Status, wish: str | None, generation: int) -> bool:

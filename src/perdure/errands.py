@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from perdure import deciding
 from perdure.codec import REFUSED, encode_error
-from perdure.deliveries import Expiry, Receipt
+from perdure.deliveries import PARENT, Expiry, Receipt
 from perdure.errors import DecodeError, FramesRefusedError, LeaseLostError, NotFoundError, PerdureError
 from perdure.records import ENDED, Change, Execution, Inbox, Request, Status, Verdict, WorkerRecord, listed
 from perdure.wishes import cancel
@@ -95,7 +95,7 @@ def cancel_child(run: Run, execution_id: str) -> None:
             logger.error("%s: its child %s could not be cancelled", run.id, execution_id, exc_info=error)
         run.rest()
 
-    act = functools.partial(cancel, worker.store, worker.clock, execution_id, "parent", f"withdrawn by {run.id}")
+    act = functools.partial(cancel, worker.store, worker.clock, execution_id, PARENT, f"withdrawn by {run.id}")
     worker.spawn(worker.insist(act), cancelled)
 
 
@@ -109,7 +109,7 @@ def end_children(worker: Worker, run: Run, then: Callable[[], None]) -> None:
         for child in inboxes[run.id].children if run.id in inboxes else ():
             if child.status not in ENDED:
                 reason = f"its parent {run.id} ended"
-                await worker.insist(functools.partial(cancel, worker.store, worker.clock, child.id, "parent", reason))
+                await worker.insist(functools.partial(cancel, worker.store, worker.clock, child.id, PARENT, reason))
 
     worker.spawn(end(), lambda result, error: None if run.abandoned else then())
     return None

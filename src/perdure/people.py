@@ -73,12 +73,16 @@ class People:
         if self.store is not self.insight and request_id.startswith(NAMESPACE_MARK):
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
 
-    async def _check_keys(self, request_id: str) -> None:
-        """Raises `PerdureError` where what is said here could not be read by those who have the keys."""
+    async def _check_keys(self, request_id: str, known: Sequence[Request] | None = None) -> None:
+        """Raises `PerdureError` where what is said here could not be read by those who have the keys.
+
+        `known`: the request, where it was read.
+        """
         if self.protection.encryption is None:
-            for request in await self.store.requests(ids=[request_id], status=None):
-                for row in (await self.store.get([request.execution_id])).values():
-                    self.protection.check_keys(row)
+            if known is None:
+                known = await self.store.requests(ids=[request_id], status=None)
+            for row in (await self.store.get([request.execution_id for request in known])).values():
+                self.protection.check_keys(row)
 
     async def _seen(self, request: Request) -> OpenRequest:
         self._hint(request.execution_id)
@@ -162,10 +166,10 @@ class People:
         answer, an expiry or a withdrawal, `NotFoundError`.
         """
         self._check_here(request_id)
-        await self._check_keys(request_id)
         found = await self.store.requests(ids=[request_id], status=None)
         if not found:
             raise NotFoundError(f"there is no request {request_id} in {self.store.url}")
+        await self._check_keys(request_id, found)
         request = found[0]
         with self.protection.encoding():
             text = answer_text(request, value, None if self.worker is None else self.worker.asked.get(request_id))

@@ -12,16 +12,13 @@ from perdure import auditing
 from perdure.answering import how_decided
 from perdure.clock import Clock
 from perdure.codec import CODEC, checksum
-from perdure.deliveries import Decide, Rewind, is_bound_back
+from perdure.deliveries import Decide, Rewind, rewinds
 from perdure.errors import AlreadyDecidedError, AlreadyRollingBackError, InvalidAnswerError, NotFoundError, PerdureError
 from perdure.outcome import User
 from perdure.records import Dossier, Execution, Request, Status, Verdict
 from perdure.rollback import BODIES, Order, Plan, order_of, plan, target
 from perdure.rolling import is_carried_out, stands_still
 from perdure.store import Store
-
-ASKED = "rollback asked"
-"""The audit event of who wants a rollback."""
 
 PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.25)
 
@@ -94,14 +91,15 @@ async def roll_back(
     text = order.text()
     tries = 0
     again = False
-    found = (await store.get([row.id])).get(row.id)
-    _check(row.id, Verdict.GONE if found is None else _verdict(found))
+    rewind = Rewind(row.id, text, order.by, order.reason)
+    _check(row.id, rewinds(rewind, row.status, row.wish, row.generation))
     said = {"to": order.name, "force": order.force, "order": order.id}
     name, via = (who.id, who.via) if who is not None else (None, None)
-    await auditing.note(store, clock, row.id, ASKED, actor=name, via=via, comment=order.reason, details=said)
+    await auditing.note(
+        store, clock, row.id, auditing.ROLLBACK_ASKED, actor=name, via=via, comment=order.reason, details=said
+    )
     while True:
-        receipt = await store.deliver(Rewind(row.id, text, order.by, order.reason), clock.now())
-        _check(row.id, receipt.verdict)
+        _check(row.id, (await store.deliver(rewind, clock.now())).verdict)
         while wait:
             now = (await store.get([row.id])).get(row.id)
             if now is None:
@@ -126,13 +124,6 @@ async def roll_back(
             tries += 1
         if not wait:
             return
-
-
-def _verdict(row: Execution) -> Verdict:
-    """What a store would say to somebody who asks for another rollback."""
-    if is_bound_back(row.status, row.wish, row.generation):
-        return Verdict.REPEAT
-    return {Status.ROLLED_BACK: Verdict.ENDED, Status.ROLLBACK_FAILED: Verdict.OWNED}.get(row.status, Verdict.OK)
 
 
 def _check(id: str, verdict: Verdict) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from perdure import bodies, veiling
 from perdure.clock import SECOND
 from perdure.codec import CODEC, checksum, decode_error, encode_error
-from perdure.deliveries import Rewind
+from perdure.deliveries import PARENT, Rewind
 from perdure.errors import (
     CrashLoopError,
     ExecutionCancelledError,
@@ -321,7 +321,7 @@ class _Rollback:
             # It may end, or stand still, before its owner hears of the wish.
             if not asked or _is_over(row.status) or deaf:
                 again = deaf
-                await worker.deliver(Rewind(id, order.text(), "parent", order.reason))
+                await worker.deliver(Rewind(id, order.text(), PARENT, order.reason))
             if self.leaving or (id not in worker.runs and worker.free() <= 0):
                 raise Stop(run.now() + (0 if self.leaving else GIVE_WAY))
             await worker.clock.sleep(PAUSES[min(tries, len(PAUSES) - 1)])

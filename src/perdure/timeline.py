@@ -25,6 +25,7 @@ from perdure.approvals import (
 )
 from perdure.auditing import CANCEL_ASKED, break_in
 from perdure.codec import REFUSED, checksum
+from perdure.deliveries import PARENT
 from perdure.errors import PerdureError
 from perdure.journal import CUT, INHERITED, ROLLBACK, UNDO
 from perdure.packing import is_packed
@@ -34,7 +35,6 @@ from perdure.sealing import PREFIX
 from perdure.votes import IN_PART, Vote, decision_text, state_of, votes_of
 from perdure.wholeness import (
     INTERRUPT,
-    PARENT,
     WAITS,
     json_object,
     of_cancelling,

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.approvals import APPROVAL
-from perdure.auditing import CANCEL_ASKED
+from perdure.auditing import CANCEL_ASKED, ROLLBACK_ASKED
 from perdure.codec import checksum
+from perdure.deliveries import PARENT
 from perdure.journal import CUT, ROLLBACK, UNDO
 from perdure.records import AuditEvent, Entry, Execution, Request, RollbackAction, Status
 from perdure.rollback import Order, order_of
@@ -20,12 +21,6 @@ from perdure.rollback import Order, order_of
 INTERRUPT = "interrupt"
 WAITS = (INTERRUPT, APPROVAL)
 """Entries that say what a question came to."""
-
-PARENT = "parent"
-"""Who does to a child what is done to its parent."""
-
-ROLLBACK_ASKED = "rollback asked"
-"""The event of who wants an execution rolled back."""
 
 ENDS: Mapping[str, tuple[str, ...]] = {"completed": ("completed", "skipped"), "failed": ("failed", "unknown")}
 """How an undo's row says what its entry says."""

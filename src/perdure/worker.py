@@ -562,6 +562,7 @@ class Worker:
         self.notify_left(run.id, None)
 
     def forget(self, run: Run) -> None:
+        """An execution is in memory no more."""
         if self.runs.get(run.id) is run:
             del self.runs[run.id]
 

@@ -22,6 +22,7 @@ from perdure.deliveries import (
     Wish,
     goes_back,
     is_bound_back,
+    rewinds,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Status, Verdict, is_legal
@@ -172,14 +173,9 @@ class MemoryDeliveries(MemoryMoves):
         row = self._executions.get(delivery.execution_id)
         if row is None:
             return Receipt(Verdict.GONE)
-        if row.status is Status.ROLLING_BACK or (
-            row.wish != delivery.wish and is_bound_back(row.status, row.wish, row.generation)
-        ):
-            return Receipt(Verdict.REPEAT, row.id)
-        if row.status is Status.ROLLBACK_FAILED:
-            return Receipt(Verdict.OWNED, row.id)
-        if row.status is not Status.RUNNING and not is_legal(row.status, Status.ROLLING_BACK):
-            return Receipt(Verdict.ENDED, row.id)
+        verdict = rewinds(delivery, row.status, row.wish, row.generation)
+        if verdict is not Verdict.OK:
+            return Receipt(verdict, row.id)
         row.wish, row.wish_by, row.wish_reason = delivery.wish, delivery.by, delivery.reason
         if row.status is Status.RUNNING:  # its owner does it; if that is dead, whoever takes it over
             self._nudge(row, now)

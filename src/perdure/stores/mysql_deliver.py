@@ -27,6 +27,7 @@ from perdure.deliveries import (
     Wish,
     goes_back,
     is_bound_back,
+    rewinds,
     takes_answers,
 )
 from perdure.records import (
@@ -71,9 +72,6 @@ class _Standing:
     nudges: int
     owner: int | None
     generation: int
-
-    def is_bound_back(self) -> bool:
-        return is_bound_back(self.status, self.wish, self.generation)
 
 
 async def deliver(session: Session, delivery: Delivery) -> Receipt:
@@ -227,7 +225,7 @@ async def _direct(session: Session, delivery: Wish | Resume) -> Receipt:
     if standing.status in ENDED:
         return await _refuse(session, Receipt(Verdict.ENDED, id))
     if isinstance(delivery, Wish):
-        if standing.is_bound_back():
+        if is_bound_back(standing.status, standing.wish, standing.generation):
             return await _refuse(session, Receipt(Verdict.OWNED, id))
         wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
         said = [] if (standing.wish, delivery.wish) == ("cancel", "cancel") else [wish]
@@ -291,15 +289,11 @@ async def _rewind(session: Session, delivery: Rewind) -> Receipt:
     standing = _standing(rows)
     if standing is None:
         return await _refuse(session, Receipt(Verdict.GONE))
-    if standing.status is Status.ROLLING_BACK or (standing.wish != delivery.wish and standing.is_bound_back()):
-        return await _refuse(session, Receipt(Verdict.REPEAT, id))
-    if standing.status is Status.ROLLBACK_FAILED:
-        return await _refuse(session, Receipt(Verdict.OWNED, id))
-    running = standing.status is Status.RUNNING
-    if not running and not is_legal(standing.status, Status.ROLLING_BACK):
-        return await _refuse(session, Receipt(Verdict.ENDED, id))
+    verdict = rewinds(delivery, standing.status, standing.wish, standing.generation)
+    if verdict is not Verdict.OK:
+        return await _refuse(session, Receipt(verdict, id))
     wish = sql.fill("wish", id=id, wish=delivery.wish, by=delivery.by, reason=delivery.reason)
-    following = [_nudge(sql, id)] if running else _roll_back(sql, id)
+    following = [_nudge(sql, id)] if standing.status is Status.RUNNING else _roll_back(sql, id)
     await session.run(wish, *following, sql["commit"])
     return Receipt(Verdict.OK, id)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perdure.deliveries import Decide, Note, Receipt, Rewind, is_bound_back, takes_answers
+from perdure.deliveries import Decide, Note, Receipt, Rewind, rewinds, takes_answers
 from perdure.records import (
     AuditEvent,
     DecisionRow,
@@ -18,7 +18,6 @@ from perdure.records import (
     Snapshot,
     Status,
     Verdict,
-    is_legal,
 )
 from perdure.stores.columns import read_records
 from perdure.stores.postgres_columns import pack_records
@@ -50,13 +49,9 @@ async def bring(pool: Pool, delivery: Rewind | Decide | Note) -> Receipt:
 
 async def _rewind(pool: Pool, connection: Any, delivery: Rewind, row: Any) -> Verdict:
     status = Status(row["status"])
-    bound = row["wish"] != delivery.wish and is_bound_back(status, row["wish"], row["generation"])
-    if status is Status.ROLLING_BACK or bound:
-        return Verdict.REPEAT
-    if status is Status.ROLLBACK_FAILED:
-        return Verdict.OWNED
-    if status is not Status.RUNNING and not is_legal(status, Status.ROLLING_BACK):
-        return Verdict.ENDED
+    verdict = rewinds(delivery, status, row["wish"], row["generation"])
+    if verdict is not Verdict.OK:
+        return verdict
     id = delivery.execution_id
     await connection.fetch(pool.sql["wish"], id, delivery.wish, delivery.by, delivery.reason)
     await connection.fetch(pool.sql["nudge" if status is Status.RUNNING else "roll_back"], id)

@@ -23,6 +23,7 @@ from perdure.deliveries import (
     Wish,
     goes_back,
     is_bound_back,
+    rewinds,
     takes_answers,
 )
 from perdure.records import ENDED, Execution, Message, Request, Status, Verdict, is_legal
@@ -57,9 +58,6 @@ class _Standing:
     fence: int
     nudges: int
     generation: int
-
-    def is_bound_back(self) -> bool:
-        return is_bound_back(self.status, self.wish, self.generation)
 
 
 def deliver(database: Database, delivery: Delivery, now: int) -> Receipt:
@@ -167,7 +165,7 @@ def _direct(database: Database, delivery: Wish | Settle | Resume, now: str) -> R
     here = {"id": id, "now": now}
     match delivery:
         case Wish():
-            if standing.is_bound_back():
+            if is_bound_back(standing.status, standing.wish, standing.generation):
                 return Receipt(Verdict.OWNED, id)
             wish = {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason}
             if (standing.wish, delivery.wish) != ("cancel", "cancel"):
@@ -219,15 +217,11 @@ def _rewind(database: Database, delivery: Rewind, now: str) -> Receipt:
     standing = _standing(database, id)
     if standing is None:
         return Receipt(Verdict.GONE)
-    if standing.status is Status.ROLLING_BACK or (standing.wish != delivery.wish and standing.is_bound_back()):
-        return Receipt(Verdict.REPEAT, id)
-    if standing.status is Status.ROLLBACK_FAILED:
-        return Receipt(Verdict.OWNED, id)
-    running = standing.status is Status.RUNNING
-    if not running and not is_legal(standing.status, Status.ROLLING_BACK):
-        return Receipt(Verdict.ENDED, id)
+    verdict = rewinds(delivery, standing.status, standing.wish, standing.generation)
+    if verdict is not Verdict.OK:
+        return Receipt(verdict, id)
     database.run("wish", {"id": id, "wish": delivery.wish, "by": delivery.by, "reason": delivery.reason})
-    database.run("nudge" if running else "roll_back_execution", {"id": id, "now": now})
+    database.run("nudge" if standing.status is Status.RUNNING else "roll_back_execution", {"id": id, "now": now})
     return Receipt(Verdict.OK, id)
 
 
